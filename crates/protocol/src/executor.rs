@@ -66,7 +66,8 @@ pub enum FromExecutor {
     Ready { pid: u32 },
     Done(Vec<Done>),
     Recalled(Vec<(Run, u32)>),
-    Exported { task: TaskId, value: Result<Value, Arc<Failure>> },
+    /// None if the value is not here any more.
+    Exported { task: TaskId, value: Result<Option<Value>, Arc<Failure>> },
     Answer { id: u64, answer: Blob },
     /// A call gave up its thread, or took it again: calls that may run at once changed by this.
     Seceded { by: i32 },

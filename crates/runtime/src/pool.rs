@@ -7,11 +7,14 @@ use rasker_graph::Run;
 use rasker_protocol::{ExecutorCalls, ExecutorWork, Failure, FromExecutor, GivenInput, ToExecutor, Value};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Results are reported at least this often while calls run.
 pub(crate) const REPORT_EVERY: Duration = Duration::from_millis(1);
+
+/// After this many ticks without work the reporting thread sleeps until there is some.
+const TICKS_IDLE: u32 = 20;
 
 /// What is reported; called from any thread.
 pub type Report = Box<dyn Fn(FromExecutor) + Send + Sync>;
@@ -36,6 +39,10 @@ struct Shared {
     collectors: Mutex<Vec<Arc<Collector>>>,
     n_busy: AtomicU32,
     n_cancelled: AtomicU32,
+    /// Whether the thread that reports while calls run is asleep.
+    ticker_sleeps: AtomicBool,
+    ticker: Mutex<bool>,
+    wake_ticker: Condvar,
 }
 
 /// See the module. Dropping it lets its threads end after their calls.
@@ -60,7 +67,17 @@ impl Pool {
             collectors: Mutex::new(Vec::new()),
             n_busy: AtomicU32::new(0),
             n_cancelled: AtomicU32::new(0),
+            ticker_sleeps: AtomicBool::new(false),
+            ticker: Mutex::new(false),
+            wake_ticker: Condvar::new(),
         });
+        let ticking = shared.clone();
+        let tick = move || ticking.tick_until_closed();
+        std::thread::Builder::new()
+            .name("rasker-report".to_owned())
+            .stack_size(256 << 10)
+            .spawn(tick)
+            .expect("a thread can start");
         for _ in 0..nthreads {
             shared.clone().spawn();
         }
@@ -86,11 +103,7 @@ impl Pool {
             ToExecutor::Drop(runs) => shared.runner.drop_values(&runs),
             ToExecutor::Export(tasks) => {
                 for (task, value) in tasks {
-                    let value = match shared.runner.export(task, value) {
-                        Ok(Some(value)) => Ok(value),
-                        Ok(None) => continue,
-                        Err(failure) => Err(failure),
-                    };
+                    let value = shared.runner.export(task, value);
                     (shared.report)(FromExecutor::Exported { task, value });
                 }
             }
@@ -118,16 +131,6 @@ impl Pool {
         }
         true
     }
-
-    /// Whether calls are running: then `tick` is to be called now and then.
-    pub fn is_busy(&self) -> bool {
-        self.0.n_busy.load(Ordering::Relaxed) > 0
-    }
-
-    /// Reports what has gathered.
-    pub fn tick(&self) {
-        self.0.flush();
-    }
 }
 
 impl Drop for Pool {
@@ -137,6 +140,8 @@ impl Drop for Pool {
         queue.calls.clear();
         drop(queue);
         self.0.work_came.notify_all();
+        *self.0.ticker.lock() = true;
+        self.0.wake_ticker.notify_all();
     }
 }
 
@@ -156,7 +161,11 @@ impl Shared {
         self.collectors.lock().push(collector.clone());
         let port = Port { shared: self.clone(), collector: collector.clone(), last: Mutex::new(Instant::now()) };
         while self.wait_for_work() {
-            self.n_busy.fetch_add(1, Ordering::Relaxed);
+            self.n_busy.fetch_add(1, Ordering::SeqCst);
+            if self.ticker_sleeps.load(Ordering::SeqCst) {
+                drop(self.ticker.lock());
+                self.wake_ticker.notify_one();
+            }
             self.runner.work(&mut || self.next(&port), &port);
             self.n_busy.fetch_sub(1, Ordering::Relaxed);
             self.flush();
@@ -176,6 +185,8 @@ impl Shared {
             if !queue.calls.is_empty() {
                 return true;
             }
+            queue.cancelled.clear();
+            self.n_cancelled.store(0, Ordering::Relaxed);
             queue.n_idle += 1;
             self.work_came.wait(&mut queue);
             queue.n_idle -= 1;
@@ -198,6 +209,30 @@ impl Shared {
             return Some(split_front(first, share));
         }
         queue.calls.pop_front()
+    }
+
+    /// Reports now and then while calls run; sleeps when none has run for a while.
+    fn tick_until_closed(&self) {
+        let mut n_idle = 0;
+        let mut closed = self.ticker.lock();
+        while !*closed {
+            if self.n_busy.load(Ordering::SeqCst) > 0 {
+                n_idle = 0;
+            } else {
+                n_idle += 1;
+            }
+            if n_idle < TICKS_IDLE {
+                self.wake_ticker.wait_for(&mut closed, REPORT_EVERY);
+                self.flush();
+                continue;
+            }
+            self.ticker_sleeps.store(true, Ordering::SeqCst);
+            if self.n_busy.load(Ordering::SeqCst) == 0 {
+                self.wake_ticker.wait(&mut closed);
+            }
+            self.ticker_sleeps.store(false, Ordering::SeqCst);
+            n_idle = 0;
+        }
     }
 
     fn flush(&self) {

@@ -90,11 +90,10 @@ impl Worker {
     pub(crate) fn on_exported(
         &mut self,
         task: TaskId,
-        value: Result<impl Into<Option<Value>>, Arc<Failure>>,
+        value: Result<Option<Value>, Arc<Failure>>,
         out: &mut Vec<Action>,
     ) {
         self.exporting.remove(&task);
-        let value: Result<Option<Value>, Arc<Failure>> = value.map(Into::into);
         for number in self.requests_for.remove(&task).unwrap_or_default() {
             let Some(request) = self.requests.get_mut(&number) else { continue };
             request.values.push((task, value.clone()));
