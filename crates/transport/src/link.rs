@@ -174,12 +174,18 @@ impl Link {
         self.outbox.lock().is_closed
     }
 
-    /// Whether this side needs the connection no more.
+    /// Whether this side needs the connection no more. Within a host, it is needed for as long as
+    /// anything borrowed over it is held, even if the peer says no more: it may still listen for
+    /// what comes back.
     pub(crate) fn is_finished(&self) -> bool {
         let outbox = self.outbox.lock();
-        let may_borrow = self.is_local && self.has_receiver.load(Ordering::SeqCst);
+        if !self.is_local {
+            return outbox.is_closed || (outbox.has_ended && outbox.is_empty());
+        }
+        let may_borrow = self.has_receiver.load(Ordering::SeqCst) && !outbox.is_closed;
+        let says_no_more = outbox.is_closed || outbox.has_ended;
         let owes_nothing = self.n_borrowed.load(Ordering::SeqCst) == 0 && !may_borrow;
-        outbox.is_closed || (outbox.has_ended && outbox.is_empty() && owes_nothing)
+        says_no_more && outbox.is_empty() && owes_nothing
     }
 
     /// The socket takes no more: what is queued will not arrive.
