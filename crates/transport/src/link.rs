@@ -148,7 +148,11 @@ impl Link {
     }
 
     pub(crate) fn on_sent(&self, nbytes: usize) {
-        self.queued_nbytes.fetch_sub(nbytes, Ordering::Relaxed);
+        // Closing sets the number to zero while the last bytes may still be on their way.
+        let less = |queued: usize| Some(queued.saturating_sub(nbytes));
+        let _ = self
+            .queued_nbytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         self.sent_nbytes.fetch_add(nbytes as u64, Ordering::Relaxed);
     }
 
