@@ -311,7 +311,7 @@ fn a_truncated_slab_gives_its_end_back() {
 fn ranges_in_use_never_overlap() {
     let page = rustix::param::page_size();
     for seed in 1..=20 {
-        let mut random = Xorshift(seed * 0x9e37_79b9_7f4a_7c15);
+        let mut random = Xorshift(0x9e37_79b9_7f4a_7c15u64.wrapping_mul(seed));
         let options = ArenaOptions {
             region_nbytes: 4 * MIB,
             limit_nbytes: 64 * MIB,

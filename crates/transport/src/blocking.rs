@@ -267,6 +267,11 @@ impl Inner {
                 }
                 Ok(nbytes) => self.decoder.advance(nbytes),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A peer that dies without having read everything is gone like any other.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    link.on_peer_gone();
+                    return self.decoder.on_end().map(|()| None);
+                }
                 Err(source) => {
                     link.on_peer_gone();
                     return Err(failed(link, source));
@@ -317,11 +322,11 @@ impl Drop for BlockingReceiver {
         };
         let link = self.link.clone();
         link.on_receiver_dropped();
-        if !link.needs_reader() || link.n_leases() == 0 {
+        if !link.needs_reader() || (link.has_ended() && link.n_leases() == 0) {
             return;
         }
-        // The peer holds segments of ours: somebody must hear when they come back, or that it is
-        // gone.
+        // The peer holds or gets segments of ours: somebody must hear when they come back, or that
+        // it is gone.
         let drain = move || {
             while let Ok(Some(_)) = inner.next(&link, false) {}
             inner.discard(&link);

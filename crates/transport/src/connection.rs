@@ -190,9 +190,10 @@ async fn write_all(link: Arc<Link>, notify: Arc<Notifiers>, mut writer: Writer) 
     writer.shutdown().await;
 }
 
-/// Waits until the connection is closed, so that a peer that does not read cannot keep it open.
+/// Waits until the connection is closed, so that a remote peer that does not read cannot keep it
+/// open. A peer on this host may have to hear of leases still.
 async fn closing(link: &Link, notify: &Notifiers) {
-    while !link.is_closed() {
+    while link.is_local || !link.is_closed() {
         notify.queued.notified().await;
     }
 }

@@ -8,7 +8,8 @@ use rasker_store::StoreError;
 #[non_exhaustive]
 pub enum TransportError {
     #[error(
-        "address `{text}` is not understood: {reason}; write tcp://host:port, tls://host:port or unix:///path"
+        "address `{text}` is not understood: {reason}; \
+         write tcp://host:port, tls://host:port or unix:///path"
     )]
     Address { text: String, reason: String },
     #[error("cannot connect to {address}: {source}; is the scheduler or worker running there?")]
@@ -16,18 +17,21 @@ pub enum TransportError {
     #[error("cannot listen on {address}: {source}; choose another port or stop what uses it")]
     Listen { address: String, source: io::Error },
     #[error(
-        "{address} can be reached from other hosts without encryption; use tls://, listen on 127.0.0.1, or allow it \
+        "{address} can be reached from other hosts without encryption; \
+         use tls://, listen on 127.0.0.1, or allow it \
          with --insecure"
     )]
     Exposed { address: String },
     #[error("{peer} did not finish the handshake within {seconds} s; connection closed")]
     Slow { peer: String, seconds: f64 },
     #[error(
-        "{peer} does not speak this protocol: it began with {found}; is another program listening there?"
+        "{peer} does not speak this protocol: it began with {found}; \
+         is another program listening there?"
     )]
     NotRasker { peer: String, found: String },
     #[error(
-        "{peer} speaks protocol version {theirs}, this side speaks {ours}; install the same version on both sides"
+        "{peer} speaks protocol version {theirs}, this side speaks {ours}; \
+         install the same version on both sides"
     )]
     Version {
         peer: String,
@@ -35,7 +39,8 @@ pub enum TransportError {
         theirs: u16,
     },
     #[error(
-        "token does not match the one of {peer}; give both sides the same token file (scheduler file or --token-file)"
+        "token does not match the one of {peer}; \
+         give both sides the same token file (scheduler file or --token-file)"
     )]
     Token { peer: String },
     #[error("refused by {peer}: {reason}")]
@@ -54,7 +59,8 @@ pub enum TransportError {
         limit: u64,
     },
     #[error(
-        "{what} from {peer} arrived damaged: checksum {found:016x} instead of {expected:016x}; ask for it again"
+        "{what} from {peer} arrived damaged: checksum {found:016x} instead of {expected:016x}; \
+         ask for it again"
     )]
     Damaged {
         peer: String,

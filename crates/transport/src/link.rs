@@ -148,7 +148,11 @@ impl Link {
     }
 
     pub(crate) fn on_sent(&self, nbytes: usize) {
-        self.queued_nbytes.fetch_sub(nbytes, Ordering::Relaxed);
+        // Closing sets the number to zero while the last bytes may still be on their way.
+        let less = |queued: usize| Some(queued.saturating_sub(nbytes));
+        let _ = self
+            .queued_nbytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         self.sent_nbytes.fetch_add(nbytes as u64, Ordering::Relaxed);
     }
 
@@ -174,12 +178,18 @@ impl Link {
         self.outbox.lock().is_closed
     }
 
-    /// Whether this side needs the connection no more.
+    /// Whether this side needs the connection no more. Within a host, it is needed for as long as
+    /// anything borrowed over it is held, even if the peer says no more: it may still listen for
+    /// what comes back.
     pub(crate) fn is_finished(&self) -> bool {
         let outbox = self.outbox.lock();
-        let may_borrow = self.is_local && self.has_receiver.load(Ordering::SeqCst);
+        if !self.is_local {
+            return outbox.is_closed || (outbox.has_ended && outbox.is_empty());
+        }
+        let may_borrow = self.has_receiver.load(Ordering::SeqCst) && !outbox.is_closed;
+        let says_no_more = outbox.is_closed || outbox.has_ended;
         let owes_nothing = self.n_borrowed.load(Ordering::SeqCst) == 0 && !may_borrow;
-        outbox.is_closed || (outbox.has_ended && outbox.is_empty() && owes_nothing)
+        says_no_more && outbox.is_empty() && owes_nothing
     }
 
     /// The socket takes no more: what is queued will not arrive.

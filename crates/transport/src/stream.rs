@@ -72,6 +72,8 @@ impl Reader {
                 match stream.try_io(Interest::READABLE, receive) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    // A peer that dies without having read everything is gone like any other.
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(0),
                     result => return result,
                 }
             },

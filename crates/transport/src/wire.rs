@@ -1,11 +1,11 @@
 //! The layout of a frame.
 //!
 //! ```text
-//! magic u8 · version u8 · kind u8 · 0 · head_len u32 · n_attachments u32       fixed part
-//! form u8 · len u64 · region u64 · offset u64                                  for each attachment
-//! head                                                                         head_len bytes
-//! checksum u64 of all above                                                    off-host only
-//! content · checksum u64                                                       for each attachment that travels
+//! magic u8 · version u8 · kind u8 · 0 · head_len u32 · n_attachments u32
+//! form u8 · len u64 · region u64 · offset u64          for each attachment
+//! head                                                 head_len bytes
+//! checksum u64 of all above                            between hosts only
+//! content · checksum u64                               for each attachment that travels
 //! ```
 //!
 //! All numbers are little-endian. The checksum of an attachment follows its content, so that both

@@ -274,8 +274,6 @@ fn the_token_never_crosses_the_wire() {
                 }
             }
         });
-        let secret = Token::generate().unwrap();
-        drop(secret);
         let credentials = credentials(1);
         let link = LinkOptions::default();
         let hello = Bytes::from_static(b"hello");
