@@ -21,9 +21,9 @@ pub fn check(
     invariants: &mut Vec<Invariant>,
     findings: &mut Vec<Finding>,
 ) {
-    if !file
+    if file
         .in_crate()
-        .is_some_and(|(_, inside)| inside == "src/lib.rs")
+        .is_none_or(|(_, inside)| inside != "src/lib.rs")
     {
         return;
     }
