@@ -49,7 +49,7 @@ $(VENV)/.bench: requirements-bench.txt $(VENV)/.development
 $(VENV)/.built: $(RUST) pyproject.toml $(VENV)/.development
 	@echo "building rasker"
 	@PATH="$(CURDIR)/$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)" \
-		$(BIN)/maturin --quiet develop --release --manifest-path crates/python/Cargo.toml
+		$(BIN)/maturin develop --quiet --release --manifest-path crates/python/Cargo.toml
 	@touch $@
 
 demo: build
@@ -82,7 +82,7 @@ docs-check: build
 		--exclude rasker-python
 
 wheel: $(VENV)/.development
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/maturin --quiet build --release --strip \
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/maturin build --quiet --release --strip \
 		--manifest-path crates/python/Cargo.toml --out dist
 	@ls dist
 
