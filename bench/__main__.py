@@ -38,6 +38,21 @@ def comma(text: str) -> list[str]:
     return [part for part in text.split(",") if part]
 
 
+def command(options: argparse.Namespace, n_rounds: int) -> str:
+    """The command that measures the same again, wherever it is saved."""
+    words = ["python -m bench"]
+    if options.rows:
+        words.append(f"--rows {','.join(options.rows)}")
+    if options.peers != list(PEERS):
+        words.append(f"--peers {','.join(options.peers)}")
+    if options.subject != "rasker":
+        words.append(f"--subject {options.subject}")
+    words.append(f"--rounds {n_rounds}")
+    if options.quick:
+        words.append("--quick")
+    return " ".join(words)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rows", type=comma, default=[], help="families or family/row")
@@ -61,8 +76,7 @@ def main() -> None:
             sys.exit(f'peer "{name}" not found; there are: {", ".join(PEERS)}')
     n_rounds = options.rounds or (3 if options.quick else 5)
     settings = Options(options.subject, options.peers, n_rounds, options.quick)
-    command = " ".join(["python -m bench", *sys.argv[1:]])
-    header = {**machine.describe(), "command": command}
+    header = {**machine.describe(), "command": command(options, n_rounds)}
     print("; ".join(header.values()), flush=True)
     order = [f"{f.name}/{r.name}" for f in FAMILIES.values() for r in f.rows]
     folder = options.output or (None if options.quick else HERE)

@@ -92,6 +92,12 @@ def agrees(answer: Any, expected: Any) -> bool:
     return bool(answer == expected)
 
 
+def in_a_line(text: str) -> str:
+    """What failed, without the frames and the log that are printed when it happens."""
+    lines = text.strip().splitlines() or [""]
+    return lines[-1] if lines[0].startswith("Traceback") else lines[0]
+
+
 def run_family(family: Family, rows: list[Row], options: Options, say: Say) -> list[Result]:
     """Start the family's peers, run its rows on them, stop them."""
     seats: dict[str, Seat] = {}
@@ -132,7 +138,7 @@ def run_row(row: Row, seats: Mapping[str, Seat], options: Options, say: Say) -> 
             sample = run_cell(row, able[name], size, count, expected[size])
         except PeerError as error:
             able.pop(name)
-            result.failures[name] = str(error)
+            result.failures[name] = in_a_line(str(error))
             say(f"  {name} failed: {error}")
             return None
         result.sizes[name] = size

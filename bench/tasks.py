@@ -34,13 +34,13 @@ def ones(nbytes: int, fill: float) -> Any:
 
 def ends(x: Any) -> float:
     """Touch both ends of an array."""
-    return float(x[0] + x[-1]) + x.size
+    return float(x[0]) + float(x[-1]) + float(x.size)
 
 
 def array_make(i: int) -> Any:
     import numpy as np
 
-    return np.random.default_rng(i).standard_normal(500_000)
+    return np.random.default_rng(i).standard_normal(1_000_000)
 
 
 def array_work(x: Any) -> Any:
@@ -52,7 +52,7 @@ def array_work(x: Any) -> Any:
 def array_join(a: Any, b: Any) -> Any:
     import numpy as np
 
-    return np.hypot(a, b)
+    return np.logaddexp(a, b)
 
 
 def array_smooth(left: Any, middle: Any, right: Any) -> Any:
@@ -73,8 +73,8 @@ def frame_make(i: int) -> Any:
     import pandas as pd
 
     rng = np.random.default_rng(i)
-    n = 100_000
-    keys = rng.integers(0, 20_000, n)
+    n = 250_000
+    keys = rng.integers(0, 50_000, n)
     return pd.DataFrame({"key": keys, "x": rng.standard_normal(n), "y": rng.random(n)})
 
 

@@ -70,9 +70,9 @@ def build_stencil(call: Call, kind: Kind, n: int) -> tuple[list[Any], int]:
 
 
 SHAPES = {
-    "map": (build_map, 48, frozenset({"submit", "references"})),
-    "tree": (build_tree, 48, frozenset({"submit", "references"})),
-    "stencil": (build_stencil, 24, frozenset({"submit", "references"})),
+    "map": (build_map, 32, frozenset({"submit", "references"})),
+    "tree": (build_tree, 32, frozenset({"submit", "references"})),
+    "stencil": (build_stencil, 16, frozenset({"submit", "references"})),
 }
 
 
