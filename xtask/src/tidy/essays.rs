@@ -46,20 +46,22 @@ pub fn check(
         return missing("the essay has no section \"Invariants\"");
     };
     let before = invariants.len();
+    let mut in_item = false;
     for (number, text) in essay.iter().enumerate().skip(heading + 1) {
         if is_heading(text) {
             break;
         }
         if is_item(text) {
+            in_item = true;
             invariants.push(Invariant {
                 path: file.path.clone(),
                 line: number + 1,
                 names: Vec::new(),
             });
         }
-        if invariants.len() > before
-            && let Some(invariant) = invariants.last_mut()
-        {
+        // What follows an empty line speaks of something else.
+        in_item &= !text.trim().is_empty();
+        if in_item && let Some(invariant) = invariants.last_mut() {
             invariant.names.extend(backticked(text));
         }
     }
