@@ -163,6 +163,13 @@ mod cases {
     }
 
     #[test]
+    fn what_follows_the_list_guards_nothing() {
+        let text = "//! Invariants:\n//! - One holds.\n//!\n//! Read `it_holds` first.\n";
+        let found = findings(text, &["it_holds"]);
+        assert_eq!(found[0].1, "this invariant names no test in backticks");
+    }
+
+    #[test]
     fn an_invariant_names_a_test_that_exists() {
         let text = "//! # Invariants\n//!\n//! 1. One holds, as\n//!    `graph::it_holds` shows.\n\
                     //! 2. Two holds (`gone`).\n//! - Three holds.\n";
