@@ -37,4 +37,4 @@ pub use executor_process::serve_executor;
 pub use executors::ExecutorKind;
 pub use readers::Got;
 pub use runner::{Runner, Sink};
-pub use session::{Callback, Session, Waiter};
+pub use session::{Answers, Callback, Session, Waiter};

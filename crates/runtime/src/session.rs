@@ -20,6 +20,21 @@ use tokio::sync::Notify;
 /// Something that is done once, when a wait is over.
 pub type Callback = Box<dyn FnOnce() + Send>;
 
+/// Answers that come one by one; for any thread to wait for.
+pub struct Answers<T>(Mutex<mpsc::Receiver<T>>);
+
+impl<T> Answers<T> {
+    fn new() -> (mpsc::Sender<T>, Answers<T>) {
+        let (sender, receiver) = mpsc::channel();
+        (sender, Answers(Mutex::new(receiver)))
+    }
+
+    /// The next answer; an error if none came in time, or none will.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<T, mpsc::RecvTimeoutError> {
+        self.0.lock().recv_timeout(timeout)
+    }
+}
+
 enum Wake {
     Waiter(Arc<Waiter>),
     Callback(Callback),
@@ -259,12 +274,12 @@ impl Session {
     }
 
     /// Sends for values at their holders; one answer comes from each holder.
-    pub fn fetch(&self, wanted: Vec<(WorkerId, TaskId)>) -> (usize, mpsc::Receiver<Got>) {
+    pub fn fetch(&self, wanted: Vec<(WorkerId, TaskId)>) -> (usize, Answers<Got>) {
         let mut by_worker: HashMap<WorkerId, Vec<TaskId>> = HashMap::new();
         for (worker, task) in wanted {
             by_worker.entry(worker).or_default().push(task);
         }
-        let (sender, receiver) = mpsc::channel();
+        let (sender, receiver) = Answers::new();
         let n = by_worker.len();
         for (worker, tasks) in by_worker {
             let (readers, sender) = (self.0.readers.clone(), sender.clone());
@@ -280,8 +295,8 @@ impl Session {
     pub fn put(
         &self,
         values: Vec<(WorkerId, Vec<(TaskId, Value)>)>,
-    ) -> (usize, mpsc::Receiver<(WorkerId, bool)>) {
-        let (sender, receiver) = mpsc::channel();
+    ) -> (usize, Answers<(WorkerId, bool)>) {
+        let (sender, receiver) = Answers::new();
         let n = values.len();
         for (worker, values) in values {
             let (readers, sender) = (self.0.readers.clone(), sender.clone());
@@ -301,8 +316,8 @@ impl Session {
         workers
     }
 
-    pub fn ask(&self, query: Query) -> mpsc::Receiver<Datum> {
-        let (sender, receiver) = mpsc::channel();
+    pub fn ask(&self, query: Query) -> Answers<Datum> {
+        let (sender, receiver) = Answers::new();
         self.with(|machine, out| {
             let id = machine.ask(query, out);
             self.0.answers.lock().insert(id, sender);
