@@ -146,6 +146,21 @@ def _foreign_value(key: Any, value: Any) -> Any:
     return value
 
 
+def portable(graph: Any) -> Any:
+    """A graph without task objects of ours, which other packages would take for values."""
+    if not hasattr(graph, "layers"):
+        return {k: _foreign_value(k, v) for k, v in graph.items()}
+    layers = {}
+    for name, layer in graph.layers.items():
+        if getattr(type(layer), "__module__", "").startswith("rasker") and any(
+            isinstance(v, GraphNode) for v in layer.values()
+        ):
+            mapping = {k: _foreign_value(k, v) for k, v in layer.items()}
+            layer = MaterializedLayer(mapping, layer.annotations)
+        layers[name] = layer
+    return HighLevelGraph(layers, graph.dependencies)
+
+
 def layer_name(delayed: Delayed) -> str:
     """The name of the layer that holds a value's own task."""
     key = delayed._record[0]
@@ -178,7 +193,8 @@ def export(delayed: Delayed) -> HighLevelGraph:
         if k in records:
             continue
         if f is None:
-            given.update({n: _foreign_value(n, v) for n, v in args.items()} if k not in given else {})
+            if k not in given:
+                given.update({n: _foreign_value(n, v) for n, v in args.items()})
             notes.update(layer_annotations(args))
             continue
         call = (k, f, tuple([_nested(a, TaskRef, stack) for a in args]),
