@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import partial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -248,7 +249,7 @@ class _Observed:
                 self.after(key, None, "process")
 
         for key, handle in list(waiting.items()):
-            handle.add_callback(lambda key=key: ended(key))
+            handle.add_callback(partial(ended, key))
         values = self.session.values(outputs, False, None)
         while waiting:  # the last callbacks may be a moment behind the values
             threading.Event().wait(0.001)

@@ -10,7 +10,6 @@ from typing import Any
 
 from rasker.tokenize import (
     TokenizationError,
-    _class_name,
     _enum,
     _normalize,
     finished,
@@ -192,7 +191,7 @@ def _load_numpy() -> None:
     @finished
     def array(x: Any) -> Any:
         name = "ndarray"
-        if isinstance(x, np.memmap) and getattr(x, "filename", None) and x.base is not None:
+        if isinstance(x, np.memmap) and x.filename is not None and x.base is not None:
             import os
 
             stat = os.stat(x.filename)
@@ -217,8 +216,9 @@ def _load_numpy() -> None:
 
     @finished
     def ufunc(x: Any) -> Any:
-        if getattr(np, x.__name__, None) is x:
-            return ("ufunc", x.__name__)
+        name = getattr(x, "__name__", "")
+        if getattr(np, name, None) is x:
+            return ("ufunc", name)
         return _by_reduction(x)
 
     normalize_token.register(np.ndarray, array)

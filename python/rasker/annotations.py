@@ -77,12 +77,28 @@ def _is_number(x: Any) -> bool:
     return isinstance(x, (int, float)) and not isinstance(x, bool)
 
 
+def _is_workers(x: Any) -> bool:
+    return isinstance(x, (str, list, tuple, set))
+
+
+def _is_count(x: Any) -> bool:
+    return isinstance(x, int) and x >= 0
+
+
+def _is_dict(x: Any) -> bool:
+    return isinstance(x, dict)
+
+
+def _is_bool(x: Any) -> bool:
+    return isinstance(x, bool)
+
+
 _CHECKS = (
-    ("workers", lambda x: isinstance(x, (str, list, tuple, set)), "a str or a list of str"),
-    ("retries", lambda x: isinstance(x, int) and x >= 0, "an int of 0 or more"),
+    ("workers", _is_workers, "a str or a list of str"),
+    ("retries", _is_count, "an int of 0 or more"),
     ("priority", _is_number, "a number"),
-    ("resources", lambda x: isinstance(x, dict), "a dict of str to float"),
-    ("allow_other_workers", lambda x: isinstance(x, bool), "a bool"),
+    ("resources", _is_dict, "a dict of str to float"),
+    ("allow_other_workers", _is_bool, "a bool"),
 )
 
 

@@ -1,7 +1,8 @@
 """What all collections share: `compute`, `persist`, `optimize`, `visualize`, and the protocol.
 
 A *collection* is any object with the methods ``__dask_graph__``, ``__dask_keys__``,
-``__dask_postcompute__`` and ``__dask_postpersist__``; those of Dask itself are collections here too.
+``__dask_postcompute__`` and ``__dask_postpersist__``; those of Dask itself are collections here
+too.
 
 Examples
 --------
@@ -219,8 +220,8 @@ def compute(
     Parameters
     ----------
     *args : object
-        Collections, also inside lists, tuples, sets, dicts and dataclasses.  Other objects come back
-        as they are.
+        Collections, also inside lists, tuples, sets, dicts and dataclasses.  Other objects come
+        back as they are.
     traverse : bool, default True
         Look for collections inside builtin containers.
     optimize_graph : bool, default True

@@ -35,8 +35,8 @@ class Callback:
     start : callable(dsk), optional
         Called before the graph is looked at.
     start_state : callable(dsk, state), optional
-        Called when it is clear what will run; ``state`` is a dict with 'dependencies' (key to set of
-        keys), 'waiting', 'ready', 'running', 'finished', 'cache', 'released'.
+        Called when it is clear what will run; ``state`` is a dict with 'dependencies' (key to set
+        of keys), 'waiting', 'ready', 'running', 'finished', 'cache', 'released'.
     pretask : callable(key, dsk, state), optional
         Called before each task.
     posttask : callable(key, result, dsk, state, worker_id), optional

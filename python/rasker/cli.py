@@ -64,7 +64,9 @@ def _add_worker(commands: Any) -> None:
     p.add_argument("--port", type=int, default=0, help="port to serve on; 0 takes a free one (0)")
     p.add_argument("--name", help="unique; default made from the address")
     p.add_argument("--nthreads", type=int, help="threads of each executor (1, or all cores)")
-    p.add_argument("--nworkers", default="auto", help="executor processes; auto or -1: one per core")
+    p.add_argument(
+        "--nworkers", default="auto", help="executor processes; auto or -1: one per core"
+    )
     p.add_argument(
         "--memory-limit", default="auto", help="'auto', '4GiB', a part such as 0.5, or 0 for none"
     )
@@ -202,7 +204,7 @@ def _write_config(args: Any) -> int:
     from rasker import config
 
     path = args.file or os.path.join(config.PATH, "rasker.yaml")
-    data = {}
+    data: dict[str, Any] = {}
     if os.path.exists(path):
         with open(path, encoding="utf-8") as stream:
             data = yaml.safe_load(stream) or {}

@@ -192,8 +192,8 @@ def collect_yaml(
     Parameters
     ----------
     paths : sequence of str, optional
-        Files, or folders whose ``.yaml``, ``.yml`` and ``.json`` files are read in the order of their
-        names.  Default: the paths that this package searches.
+        Files, or folders whose ``.yaml``, ``.yml`` and ``.json`` files are read in the order of
+        their names.  Default: the paths that this package searches.
     return_paths : bool, default False
         Also give the path of each.
 
@@ -257,8 +257,8 @@ def interpret_value(value: str) -> Any:
 def collect_env(env: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Configuration from variables ``RASKER_A__B_C``, here for ``a.b-c``.
 
-    ``RASKER_INTERNAL_INHERIT_CONFIG`` may hold what `serialize` made of a whole configuration; single
-    variables win over it.
+    ``RASKER_INTERNAL_INHERIT_CONFIG`` may hold what `serialize` made of a whole configuration;
+    single variables win over it.
 
     Examples
     --------

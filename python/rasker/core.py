@@ -14,7 +14,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Container, Iterable, Iterator, Mapping
     from typing import Any
 
 from rasker.typing import no_default
@@ -97,7 +97,7 @@ def flatten(seq: Any, container: type | tuple[type, ...] = list) -> Iterator[Any
     while stack:
         for item in stack[-1]:
             if isinstance(item, container):
-                stack.append(iter(item))
+                stack.append(iter(item))  # type: ignore[call-overload]
                 break
             yield item
         else:

@@ -125,7 +125,7 @@ def _rare_argument(x: Any, cls: type) -> Any:
         parts = [_argument(p) for p in x]
         return _call(cls, parts) if any(map(_is_lazy, parts)) else x
     if traversal.is_dataclass_instance(x):
-        fields = {n: _argument(getattr(x, n, None)) for n in cls.__dataclass_fields__}
+        fields = {n: _argument(getattr(x, n, None)) for n in getattr(cls, "__dataclass_fields__", ())}
         lazy = {n: v for n, v in fields.items() if _is_lazy(v)}
         return _call(_with_fields, (x_without(x, lazy), Nested(lazy))) if lazy else x
     _LEAF_TYPES.add(cls)
@@ -163,7 +163,8 @@ def _call(func: Callable[..., Any], args: Iterable[Any]) -> Delayed:
     """A call whose arguments may be any."""
     recorded = tuple([_argument(a) for a in args])
     name = getattr(func, "__name__", "call")
-    return _new(Delayed, (_unique(name), func, recorded, None, None, _annotations.get()))
+    made: Delayed = _new(Delayed, (_unique(name), func, recorded, None, None, _annotations.get()))
+    return made
 
 
 class Delayed:
@@ -214,7 +215,7 @@ class Delayed:
         return self._record[0]
 
     @property
-    def _length(self) -> int | None:
+    def _length(self) -> Any:
         return self._record[4]
 
     @property
@@ -283,7 +284,9 @@ class Delayed:
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
-            raise AttributeError(f"a Delayed has no attribute {name!r}, and private ones are not lazy")
+            raise AttributeError(
+                f"a Delayed has no attribute {name!r}, and private ones are not lazy"
+            )
         return DelayedAttr(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -299,9 +302,11 @@ class Delayed:
 
     def __iter__(self) -> Iterator[Delayed]:
         if self._record[4] is None:
-            raise TypeError("a Delayed of no known length cannot be iterated; give nout= to delayed")
+            raise TypeError(
+                "a Delayed of no known length cannot be iterated; give nout= to delayed"
+            )
         for i in range(self._record[4]):
-            yield self[i]
+            yield self[i]  # type: ignore[index]
 
     def __bool__(self) -> bool:
         raise TypeError("the truth of a Delayed is not known before it is computed")
@@ -330,11 +335,11 @@ class Delayed:
 
 
 _new_object = object.__new__
-_set_record = Delayed._record.__set__  # type: ignore[attr-defined]
+_set_record = Delayed.__dict__["_record"].__set__
 
 
 def _new(cls: type, record: tuple[Any, ...]) -> Any:
-    made = _new_object(cls)
+    made: Any = _new_object(cls)
     _set_record(made, record)
     return made
 
@@ -371,7 +376,9 @@ def _record_call(
     recorded = tuple([_argument(a) for a in args])
     if kwargs:
         kwargs = {k: _argument(v) for k, v in kwargs.items()}
-    return _new(Delayed, (key, func, recorded, kwargs or None, length, _annotations.get()))  # type: ignore[no-any-return]
+    record = (key, func, recorded, kwargs or None, length, _annotations.get())
+    made: Delayed = _new(Delayed, record)
+    return made
 
 
 class DelayedLeaf(Delayed):
@@ -414,7 +421,7 @@ class DelayedLeaf(Delayed):
                 break
         if kwargs:
             kwargs = {k: _argument(v) for k, v in kwargs.items()}
-        made = _new_object(Delayed)
+        made: Delayed = _new_object(Delayed)
         _set_record(made, (key, self._obj, args, kwargs or None, self._nout, _annotations.get()))
         return made
 

@@ -29,9 +29,7 @@ def _nested(x: Any, ref: type, stack: list[Any]) -> Any:
     return x
 
 
-def lower(
-    delayeds: Iterable[Delayed], ref: type
-) -> tuple[list[Any], dict[Any, dict[str, Any]]]:
+def lower(delayeds: Iterable[Delayed], ref: type) -> tuple[list[Any], dict[Any, dict[str, Any]]]:
     """The calls of all records that can be reached, each once.
 
     Parameters
@@ -197,9 +195,8 @@ def export(delayed: Delayed) -> HighLevelGraph:
                 given.update({n: _foreign_value(n, v) for n, v in args.items()})
             notes.update(layer_annotations(args))
             continue
-        call = (k, f, tuple([_nested(a, TaskRef, stack) for a in args]),
-                {n: _nested(v, TaskRef, stack) for n, v in kwargs.items()} if kwargs else None)  # fmt: skip
-        records[k] = call
+        named = {n: _nested(v, TaskRef, stack) for n, v in (kwargs or {}).items()}
+        records[k] = (k, f, tuple([_nested(a, TaskRef, stack) for a in args]), named or None)
         if note:
             notes[k] = note
     keys = {*records, *given}
@@ -208,9 +205,7 @@ def export(delayed: Delayed) -> HighLevelGraph:
     return _layers(str(key), {**given, **own}, notes)
 
 
-def _layers(
-    name: str, dsk: dict[Any, Any], notes: Mapping[Any, dict[str, Any]]
-) -> HighLevelGraph:
+def _layers(name: str, dsk: dict[Any, Any], notes: Mapping[Any, dict[str, Any]]) -> HighLevelGraph:
     if not notes:
         return HighLevelGraph({name: MaterializedLayer(dsk)}, {name: set()})
     groups: dict[str, tuple[dict[str, Any], dict[Any, Any]]] = {}

@@ -34,7 +34,7 @@ class Dispatch:
         self._found: dict[type, Callable[..., Any]] = {}
         self._waiting: dict[str, list[Callable[[], Any]]] = {}
 
-    def register(self, type: Any, func: Callable[..., Any] | None = None) -> Any:
+    def register(self, type: Any, func: Callable[..., Any] | None = None) -> Callable[..., Any]:
         """Add the implementation for a type or a tuple of types; also a decorator.
 
         Parameters
@@ -52,7 +52,9 @@ class Dispatch:
 
         return add if func is None else add(func)
 
-    def register_lazy(self, toplevel: str, func: Callable[[], Any] | None = None) -> Any:
+    def register_lazy(
+        self, toplevel: str, func: Callable[[], Any] | None = None
+    ) -> Callable[..., Any]:
         """Add a function that registers rules once a package has been imported by someone.
 
         Parameters

@@ -155,7 +155,9 @@ def draw(
             filename, format = stem, format or ending[1:]
     program = shutil.which("dot")
     if engine not in (None, "graphviz", "text"):
-        raise NotImplementedError(f"drawing engine {engine!r} is not built; use 'graphviz' or 'text'")
+        raise NotImplementedError(
+            f"drawing engine {engine!r} is not built; use 'graphviz' or 'text'"
+        )
     if engine == "graphviz" and program is None and format != "dot":
         raise RuntimeError(
             "program `dot` not found; install graphviz (`apt install graphviz`, `brew install "

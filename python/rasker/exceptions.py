@@ -78,8 +78,8 @@ class KilledWorker(RuntimeError):  # noqa: N818 - Dask's public name
             return str(self.task)
         return (
             f"worker was lost while running task {self.task!r}: it was attempt "
-            f"{(self.allowed_failures or 0) + 1}, the limit is {self.allowed_failures}, and the last "
-            f"worker was {self.last_worker}; look for a crash or too much memory in the task, or "
+            f"{(self.allowed_failures or 0) + 1}, the limit is {self.allowed_failures}, and the "
+            f"last worker was {self.last_worker}; look for a crash or too much memory in the task, or "
             "raise the configuration key distributed.scheduler.allowed-failures"
         )
 
@@ -134,7 +134,8 @@ class NoValidWorkerError(RuntimeError):
             if value
         ]
         return (
-            f"no worker may run task {self.task!r}, which wants {', '.join(wanted) or 'any worker'}; "
+            f"no worker may run task {self.task!r}, which wants "
+            f"{', '.join(wanted) or 'any worker'}; "
             "start a worker that fits, or loosen what is wanted"
         )
 

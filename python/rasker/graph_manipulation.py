@@ -91,7 +91,8 @@ def checkpoint(*collections: Any, split_every: Any = None) -> Delayed:
         if len(keys) == 1:
             break
     name = keys[0]
-    graph = HighLevelGraph.merge(*graphs, HighLevelGraph({name: dsk}, {name: set()}))
+    label = str(name)
+    graph = HighLevelGraph.merge(*graphs, HighLevelGraph({label: dsk}, {label: set()}))
     return Delayed(name, portable(graph))
 
 
@@ -129,7 +130,6 @@ def _copied(
     for i, part in enumerate(groups.values()):
         label = f"{name}-{i}"
         note = notes[old[next(iter(part))]] if next(iter(part)) in old else None
-
 
         result.layers[label] = MaterializedLayer(part, note)
         result.dependencies[label] = set()

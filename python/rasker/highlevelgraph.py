@@ -192,7 +192,7 @@ class HighLevelGraph(Mapping):  # type: ignore[type-arg]
         return cls(layers, deps)
 
     @classmethod
-    def merge(cls, *graphs: Mapping[Any, Any]) -> HighLevelGraph:
+    def merge(cls, *graphs: Any) -> HighLevelGraph:
         """One graph with all layers of `graphs`; plain dicts become layers."""
         layers: dict[str, Any] = {}
         dependencies: dict[str, set[str]] = {}
@@ -315,7 +315,9 @@ class HighLevelGraph(Mapping):  # type: ignore[type-arg]
     def _toposort_layers(self) -> list[str]:
         from rasker.core import _walk
 
-        deps = {k: [d for d in self.dependencies.get(k, ()) if d in self.layers] for k in self.layers}
+        deps = {
+            k: [d for d in self.dependencies.get(k, ()) if d in self.layers] for k in self.layers
+        }
         order, cycle = _walk(deps, deps)
         if cycle:
             # Layers cut by annotation may need each other; then the keys decide, not the layers.
@@ -338,7 +340,9 @@ class HighLevelGraph(Mapping):  # type: ignore[type-arg]
 
     def __repr__(self) -> str:
         lines = [f"HighLevelGraph with {len(self.layers)} layers."]
-        lines += [f" {i}. {name}: {len(v)} tasks" for i, (name, v) in enumerate(self.layers.items())]
+        lines += [
+            f" {i}. {name}: {len(v)} tasks" for i, (name, v) in enumerate(self.layers.items())
+        ]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:

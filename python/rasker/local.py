@@ -1,8 +1,8 @@
 """Running a graph in this process: in this thread, or through any executor.
 
-`get_sync` runs everything in the caller's thread, for debuggers.  `get_async` gives ready tasks to an
-executor.  Both take the calls of `rasker.lowering` in an order that starts few things at a time, and
-let a value go when its last dependent has run.
+`get_sync` runs everything in the caller's thread, for debuggers.  `get_async` gives ready tasks to
+an executor.  Both take the calls of `rasker.lowering` in an order that starts few things at a time,
+and let a value go when its last dependent has run.
 """
 
 from __future__ import annotations

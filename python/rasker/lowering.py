@@ -2,9 +2,9 @@
 
 A *call* is ``(key, func, args, kwargs)``; references to other values stand among its arguments as
 objects of a class that the caller names (`rasker.task_spec.TaskRef` for the scheduler in this
-thread, the extension module's ``Ref`` for the engine).  Graphs may hold task tuples, task objects of
-ours, task objects of Dask (known by their behaviour, never imported), futures and plain values, in
-any mixture.  Nothing here recurses along a graph, so its depth does not matter.
+thread, the extension module's ``Ref`` for the engine).  Graphs may hold task tuples, task objects
+of ours, task objects of Dask (known by their behaviour, never imported), futures and plain values,
+in any mixture.  Nothing here recurses along a graph, so its depth does not matter.
 """
 
 from __future__ import annotations
@@ -200,4 +200,4 @@ def layer_annotations(dsk: Any) -> dict[Any, dict[str, Any]]:
 
 
 def _layer_keys(layer: Any) -> Iterable[Any]:
-    return layer.keys() if hasattr(layer, "keys") else layer
+    return list(layer)

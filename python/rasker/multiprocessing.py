@@ -1,7 +1,7 @@
 """Running a graph on processes of this machine.
 
-The engine is started on first use, with single-threaded executor processes, and kept for the life of
-the process that asked.
+The engine is started on first use, with single-threaded executor processes, and kept for the life
+of the process that asked.
 """
 
 from __future__ import annotations

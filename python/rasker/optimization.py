@@ -98,9 +98,7 @@ def fuse_linear(
         if len(needed) == 1:
             (only,) = needed
             may = only in result and users[only] == [key] and only not in kept_keys
-            if may and not isinstance(value, GraphNode) and not isinstance(
-                result[only], GraphNode
-            ):
+            if may and not isinstance(value, GraphNode) and not isinstance(result[only], GraphNode):
                 value = subs(value, only, result.pop(only)) if value != only else result.pop(only)
                 needed = done.pop(only)
         result[key] = value

@@ -1,10 +1,10 @@
 """A static order of tasks that keeps few values alive.
 
 The walk is depth first from the results: a task runs as soon as what it needs is there, and of the
-things that it needs the one that costs most memory comes first.  What a subtree costs is the count of
-values alive at its worst moment, as Sethi and Ullman count registers (*The generation of optimal code
-for arithmetic expressions*, Journal of the ACM 17, 1970), which is exact for trees; on general graphs
-it is a good guess.
+things that it needs the one that costs most memory comes first.  What a subtree costs is the count
+of values alive at its worst moment, as Sethi and Ullman count registers (*The generation of optimal
+code for arithmetic expressions*, Journal of the ACM 17, 1970), which is exact for trees; on general
+graphs it is a good guess.
 
 Examples
 --------
@@ -94,9 +94,7 @@ def order(
     if cycle:
         raise RuntimeError(cycle_message(cycle))
     needs = _needs(inputs, topological)
-    by_cost = {
-        k: sorted(deps, key=needs.__getitem__, reverse=True) for k, deps in inputs.items()
-    }
+    by_cost = {k: sorted(deps, key=needs.__getitem__, reverse=True) for k, deps in inputs.items()}
     needed = {d for deps in inputs.values() for d in deps}
     results = [k for k in dsk if k not in needed]
     walked, _ = _walk(by_cost, results)

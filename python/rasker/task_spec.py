@@ -58,7 +58,7 @@ class TaskRef:
     def __reduce__(self) -> tuple[Any, ...]:
         return (TaskRef, (self.key,))
 
-    def substitute(self, subs: Mapping[Any, Any], key: Any = None) -> TaskRef:
+    def substitute(self, subs: Mapping[Any, Any], key: Any = None) -> TaskRef | GraphNode:
         """The reference with its key renamed as `subs` says."""
         new = subs.get(self.key, self.key)
         return new if isinstance(new, (GraphNode, TaskRef)) else TaskRef(new)
@@ -156,8 +156,8 @@ class Task(GraphNode):
         The name of the result.
     func : callable
     *args, **kwargs
-        Its arguments; `TaskRef`, also nested in lists, tuples, sets and dicts, and task objects stand
-        for values.
+        Its arguments; `TaskRef`, also nested in lists, tuples, sets and dicts, and task objects
+        stand for values.
     """
 
     __slots__ = ("func", "args", "kwargs")
@@ -292,7 +292,7 @@ class _Container(Task):
 
     def __init__(self, *args: Any) -> None:
         if len(args) == 1 and type(args[0]) is self.klass:
-            args = tuple(args[0])
+            args = tuple(args[0])  # type: ignore[arg-type]
         super().__init__(None, self.klass, *args)
 
     def __call__(self, values: Mapping[Any, Any] = {}) -> Any:  # noqa: B006 - never changed

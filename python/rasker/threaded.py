@@ -1,7 +1,7 @@
 """Running a graph on threads of this process: the default of `compute`.
 
-The engine is started on first use, with one worker whose threads run Python, and kept for the life of
-the process.
+The engine is started on first use, with one worker whose threads run Python, and kept for the life
+of the process.
 """
 
 from __future__ import annotations

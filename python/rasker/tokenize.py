@@ -88,9 +88,7 @@ def tokenize(*args: object, ensure_deterministic: bool | None = None, **kwargs: 
             break
     else:
         if not kwargs:
-            return blake2b(
-                repr(args).encode("utf-8", "surrogatepass"), digest_size=16
-            ).hexdigest()
+            return blake2b(repr(args).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
     before = _state.strict
     if ensure_deterministic is not None:
         _state.strict = ensure_deterministic

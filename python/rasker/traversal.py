@@ -27,7 +27,7 @@ def is_dask_collection(x: object) -> bool:
     # To ask Dask's own for their graphs may take long, and the answer is always yes.
     if (getattr(cls, "__module__", "") or "").partition(".")[0] in ("dask", "rasker"):
         return True
-    return x.__dask_graph__() is not None  # type: ignore[attr-defined,no-any-return]
+    return x.__dask_graph__() is not None  # type: ignore[attr-defined]
 
 
 def _on_instance(x: object) -> bool:
@@ -77,7 +77,7 @@ def unpack_collections(
     found: list[Any] = []
     places: dict[int, int] = {}
 
-    def unpack(x: Any) -> Callable[[Any], Any] | None:
+    def unpack(x: Any) -> Any:
         """How to rebuild `x`; None where there is nothing in it to replace."""
         cls = type(x)
         if cls in _LEAVES:
@@ -96,9 +96,7 @@ def unpack_collections(
 
     def repack(values: Any) -> tuple[Any, ...]:
         values = list(values)
-        return tuple(
-            [a if r is None else r(values) for a, r in zip(args, rebuild, strict=True)]
-        )
+        return tuple([a if r is None else r(values) for a, r in zip(args, rebuild, strict=True)])
 
     return found, repack
 

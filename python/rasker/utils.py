@@ -78,8 +78,8 @@ def parse_timedelta(s: Any, default: str | bool = "seconds") -> Any:
 
     Examples
     --------
-    >>> parse_timedelta("3s"), parse_timedelta("300ms"), parse_timedelta(5), parse_timedelta("1 hour")
-    (3, 0.3, 5, 3600)
+    >>> parse_timedelta("3s"), parse_timedelta("300ms"), parse_timedelta("1 hour")
+    (3, 0.3, 3600)
     """
     if s is None:
         return None

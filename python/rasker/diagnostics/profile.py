@@ -26,7 +26,8 @@ class Profiler(Callback):
     Attributes
     ----------
     results : list of TaskData
-        Named tuples of key, task, start_time and end_time (seconds of `time.perf_counter`), worker_id.
+        Named tuples of key, task, start_time and end_time (seconds of `time.perf_counter`),
+        worker_id.
 
     Examples
     --------
@@ -77,7 +78,8 @@ class ResourceProfiler(Callback):
     Attributes
     ----------
     results : list of ResourceData
-        Named tuples of time (seconds of `time.perf_counter`), mem (MB) and cpu (percent of one core).
+        Named tuples of time (seconds of `time.perf_counter`), mem (MB) and cpu (percent of one
+        core).
     """
 
     def __init__(self, dt: float = 1) -> None:

@@ -34,8 +34,8 @@ class Client(ClientCollections, ClientQueries):
     set_as_default : bool, default True
         Let collections use this client.
     scheduler_file : str, optional
-        The file that ``rasker scheduler --scheduler-file`` has written; it says the address and what
-        to trust.
+        The file that ``rasker scheduler --scheduler-file`` has written; it says the address and
+        what to trust.
     security : Security, optional
     asynchronous : bool, default False
         For coroutines: methods that wait return awaitables.
@@ -307,8 +307,8 @@ class Client(ClientCollections, ClientQueries):
         ----------
         func : callable
         *args, **kwargs
-            Arguments.  Futures among them, also inside lists, tuples, sets and dicts, stand for their
-            results.
+            Arguments.  Futures among them, also inside lists, tuples, sets and dicts, stand for
+            their results.
         key : str, optional
             The name of the task.  Default: made from the function and the arguments.
         workers : str or list of str, optional
@@ -359,7 +359,8 @@ class Client(ClientCollections, ClientQueries):
             )
         elif allow_other_workers:
             raise ValueError("allow_other_workers=True has no meaning without workers=")
-        return self._session.submit(func, args, kwargs or None, key, options)  # type: ignore[no-any-return]
+        made: Future = self._session.submit(func, args, kwargs or None, key, options)
+        return made
 
     def map(
         self,
@@ -432,7 +433,8 @@ class Client(ClientCollections, ClientQueries):
             if len(key) != n:
                 raise ValueError(f"map has {n} calls and {len(key)} keys; give a key for each")
         parts = tuple([handles_of(x) if isinstance(x, FutureList) else x for x in iterables])
-        return self._session.map(func, parts, kwargs or None, key, options)  # type: ignore[no-any-return]
+        made: FutureList = self._session.map(func, parts, kwargs or None, key, options)
+        return made
 
     def gather(
         self, futures: Any, errors: str = "raise", direct: Any = None, asynchronous: Any = None

@@ -31,12 +31,12 @@ class ClientCollections:
         _session: Any
         _do: Callable[..., Any]
         _gather: Callable[..., Any]
-        asynchronous: bool
 
     def _run_graph(self, calls: Any, outputs: Any, annotations: Any, given: Any) -> list[Any]:
         options = make_options(**given)
         notes = options_by_key(annotations, **given)
-        return self._session.graph(calls, outputs, options, notes, True)  # type: ignore[no-any-return]
+        made: list[Any] = self._session.graph(calls, outputs, options, notes, True)
+        return made
 
     def _run_lowered(
         self, lower: Callable[[type], Any], keys: list[Any], **kwargs: Any

@@ -21,7 +21,6 @@ class ClientQueries:
         _session: Any
         _do: Callable[..., Any]
         futures_of: Callable[..., list[Future]]
-        asynchronous: bool
 
     def _query(self, what: str, argument: Any = None) -> Any:
         return self._do(self._session.query, what, argument, None)

@@ -125,7 +125,8 @@ class Future(Handle):  # type: ignore[type-arg]
         from rasker.distributed.awaiting import in_thread
 
         await ended(self, timeout)
-        return await in_thread(self.failure, None)
+        error: BaseException | None = await in_thread(self.failure, None)
+        return error
 
     def traceback(self, timeout: Any = None, **kwargs: Any) -> Any:
         """The traceback of a failed task; None if it succeeded.

@@ -58,12 +58,14 @@ class FutureList(Handles):  # type: ignore[type-arg]
     def __iter__(self) -> Iterator[Any]:
         if self._items is not None:
             return iter(self._items)
-        return map(self.handle, range(Handles.__len__(self)))
+        handles: Iterator[Any] = map(self.handle, range(Handles.__len__(self)))
+        return handles
 
     def __reversed__(self) -> Iterator[Any]:
         if self._items is not None:
             return reversed(self._items)
-        return map(self.handle, range(Handles.__len__(self) - 1, -1, -1))
+        handles: Iterator[Any] = map(self.handle, range(Handles.__len__(self) - 1, -1, -1))
+        return handles
 
     def __contains__(self, item: object) -> bool:
         return any(f is item or f == item for f in self)
@@ -84,7 +86,7 @@ class FutureList(Handles):  # type: ignore[type-arg]
             return NotImplemented
         return [*other, *self]
 
-    def __iadd__(self, other: Iterable[Any]) -> FutureList:
+    def __iadd__(self, other: Iterable[Any]) -> FutureList:  # type: ignore[misc]
         self._list().extend(other)
         return self
 

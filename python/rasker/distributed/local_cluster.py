@@ -33,8 +33,8 @@ class LocalCluster:
     threads_per_worker : int, optional
         Default: the cores shared among the workers.
     processes : bool, default True
-        Run Python in processes, which a lock of the interpreter or a crash does not bring to a halt;
-        False: in threads of this process.
+        Run Python in processes, which a lock of the interpreter or a crash does not bring to a
+        halt; False: in threads of this process.
     host : str, optional
         The interface to listen on, default 127.0.0.1.  Not listened on without processes.
     scheduler_port : int, default 0
@@ -47,7 +47,8 @@ class LocalCluster:
     interface : str, optional
         The name of a network interface instead of `host`.
     memory_limit : int, float or str, bytes, default 'auto'
-        Of one worker: 'auto' shares the memory, a float up to 1 is a part of it, '4GiB', 0 for none.
+        Of one worker: 'auto' shares the memory, a float up to 1 is a part of it, '4GiB', 0 for
+        none.
     local_directory : str, optional
         Where workers spill.
     resources : dict of str to float, optional
@@ -122,7 +123,7 @@ class LocalCluster:
         listen = None
         if not inproc or host is not None or scheduler_port:
             listen = f"{host or '127.0.0.1'}:{scheduler_port}"
-        self._arguments = {
+        self._arguments: dict[str, Any] = {
             "n_workers": self.n_workers,
             "threads_per_worker": self.threads_per_worker,
             "processes": processes,
@@ -161,7 +162,7 @@ class LocalCluster:
 
     @property
     def scheduler_address(self) -> str:
-        """Where the scheduler is: 'tcp://127.0.0.1:port', or 'inproc://…'; empty before the start."""
+        """Where the scheduler is: 'tcp://127.0.0.1:port', or 'inproc://…'; '' before the start."""
         return self._native.address if self._native is not None else ""
 
     @property
@@ -233,7 +234,9 @@ class LocalCluster:
 
     def scale(self, n: int = 0, memory: Any = None, cores: Any = None) -> None:
         """Not built yet: changing the number of workers while the cluster runs."""
-        not_built("LocalCluster.scale", "make the cluster with n_workers=, or start `rasker worker`")
+        not_built(
+            "LocalCluster.scale", "make the cluster with n_workers=, or start `rasker worker`"
+        )
 
     def adapt(self, *args: Any, minimum: Any = 0, maximum: Any = None, **kwargs: Any) -> None:
         """Not built yet: changing the number of workers with the load."""

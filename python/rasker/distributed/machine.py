@@ -30,8 +30,8 @@ def memory_limit_of(given: Any, n_workers: int) -> int:
     Parameters
     ----------
     given : 'auto', None, int, float or str
-        'auto' shares all memory among the workers; a float up to 1 is a part of all memory; 0 or None
-        is no limit; else bytes, or a text such as '4GiB'.
+        'auto' shares all memory among the workers; a float up to 1 is a part of all memory; 0 or
+        None is no limit; else bytes, or a text such as '4GiB'.
     n_workers : int
     """
     if given is None or given == 0 or given == "0":

@@ -19,7 +19,9 @@ def _log(topic: str, message: str) -> None:
         get_client()._session.query("log_event", (topic, message), None)
 
 
-def print(*args: Any, sep: str = " ", end: str = "\n", file: Any = None, flush: bool = False) -> None:  # noqa: A001
+def print(
+    *args: Any, sep: str = " ", end: str = "\n", file: Any = None, flush: bool = False
+) -> None:  # noqa: A001
     """Print here, and inside a task also log the text under the topic 'print'.
 
     Parameters
@@ -31,7 +33,9 @@ def print(*args: Any, sep: str = " ", end: str = "\n", file: Any = None, flush: 
     _log("print", sep.join(map(str, args)))
 
 
-def warn(message: Any, category: Any = UserWarning, stacklevel: int = 1, source: Any = None) -> None:
+def warn(
+    message: Any, category: Any = UserWarning, stacklevel: int = 1, source: Any = None
+) -> None:
     """Warn here, and inside a task also log the text under the topic 'warn'.
 
     Parameters

@@ -85,7 +85,6 @@ _FUNCTIONS = (
     ("connect", "A connection to a server.", "use Client(address)"),
     ("rpc", "Calls of a server.", "use the methods of Client"),
     ("sync", "Run a coroutine in the event loop of a client.", "no event loop runs a client here"),
-
 )
 
 NAMES: dict[str, Any] = {n: _class(n, purpose, instead) for n, purpose, instead in _CLASSES}

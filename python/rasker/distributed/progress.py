@@ -152,8 +152,8 @@ def progress(
 ) -> Any:
     """Show how far futures have come.
 
-    In a terminal this writes a bar and returns when all have ended, however they ended; in a notebook
-    it returns at once something that follows the work.
+    In a terminal this writes a bar and returns when all have ended, however they ended; in a
+    notebook it returns at once something that follows the work.
 
     Parameters
     ----------

@@ -32,8 +32,8 @@ class Security:
     Parameters
     ----------
     require_encryption : bool, optional
-        Refuse connections without TLS to other computers.  It is refused anyway unless the scheduler
-        was started with ``--insecure``.
+        Refuse connections without TLS to other computers.  It is refused anyway unless the
+        scheduler was started with ``--insecure``.
     tls_ca_file : str, optional
         The certificate that has signed the scheduler's.
     tls_fingerprint : str, optional

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque, namedtuple
+from functools import partial
 from time import monotonic
 
 TYPE_CHECKING = False
@@ -44,8 +45,8 @@ def wait(fs: Any, timeout: Any = None, return_when: str = ALL_COMPLETED) -> Any:
     Returns
     -------
     DoneAndNotDoneFutures
-        A named tuple of two sets, ``done`` and ``not_done``; with an asynchronous client an awaitable
-        of it.
+        A named tuple of two sets, ``done`` and ``not_done``; with an asynchronous client an
+        awaitable of it.
 
     Raises
     ------
@@ -81,7 +82,9 @@ def _wait(fs: Any, session: Any, timeout: float | None, return_when: str) -> Any
     count = len(fs) if return_when == ALL_COMPLETED else 1
     if not session.wait(handles_of(fs), count, timeout):
         raise TimeoutError(f"{len(fs)} futures did not end in {timeout} s ({return_when})")
-    done, not_done, cancelled = set(), set(), []
+    done: set[Any] = set()
+    not_done: set[Any] = set()
+    cancelled = []
     for f in fs:
         status = f.status
         if status == "cancelled":
@@ -151,7 +154,7 @@ class as_completed:  # noqa: N801 - Dask's public name
             with self._condition:
                 self._pending += 1
                 generation = self._generation
-            f.add_callback(lambda f=f, g=generation: self._on_end(f, g))
+            f.add_callback(partial(self._on_end, f, generation))
 
     def _on_end(self, future: Any, generation: int) -> None:
         with self._condition:
@@ -276,7 +279,7 @@ class as_completed:  # noqa: N801 - Dask's public name
                     return True
                 if not self._pending:
                     return False
-                self._wakers.append(lambda e=event: loop.call_soon_threadsafe(e.set))
+                self._wakers.append(partial(loop.call_soon_threadsafe, event.set))
             try:
                 await asyncio.wait_for(event.wait(), self._left())
             except asyncio.TimeoutError:

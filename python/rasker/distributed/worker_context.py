@@ -81,7 +81,9 @@ def client_for(address: str) -> Any:
         return found
 
 
-def get_client(address: str | None = None, timeout: Any = None, resolve_address: bool = True) -> Any:
+def get_client(
+    address: str | None = None, timeout: Any = None, resolve_address: bool = True
+) -> Any:
     """A client: inside a task one of its cluster, elsewhere the current one.
 
     Parameters
