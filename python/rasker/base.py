@@ -291,6 +291,18 @@ def compute_as_if_collection(
     return nested_get(keys, dict(zip(flat, values, strict=True)))
 
 
+def _kept_values(collection: Any, values: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The graph of a collection that is computed: its keys and their values."""
+    from rasker.delayed import is_call_tree
+    from rasker.task_spec import DataNode
+
+    keys = _flat_keys(collection)
+    if is_call_tree(collection):
+        # A tuple that starts with a function is a value here, and a task in a graph.
+        return {k: DataNode(k, values[k]) for k in keys}
+    return {k: values[k] for k in keys}
+
+
 def _rebuild(collection: Any, graph: Mapping[Any, Any]) -> Any:
     rebuild, state = collection.__dask_postpersist__()
     return rebuild(graph, *state)
@@ -334,7 +346,7 @@ def persist(
         kept = client.persist(collections, optimize_graph=optimize_graph, **kwargs)
         return tuple(repack(kept))
     values = _run(schedule, collections, optimize_graph, **kwargs)
-    made = [_rebuild(c, {k: values[k] for k in _flat_keys(c)}) for c in collections]
+    made = [_rebuild(c, _kept_values(c, values)) for c in collections]
     return tuple(repack(made))
 
 

@@ -25,8 +25,8 @@ from rasker.core import flatten
 from rasker.delayed import Delayed
 from rasker.delayed_graph import portable
 from rasker.highlevelgraph import HighLevelGraph, MaterializedLayer
-from rasker.lowering import layer_annotations, lower_graph, references
-from rasker.task_spec import Task, TaskRef
+from rasker.lowering import layer_annotations, lower_graph, references, run_node
+from rasker.task_spec import GraphNode, Task, TaskRef
 from rasker.tokenize import tokenize
 from rasker.traversal import unpack_collections
 
@@ -113,7 +113,10 @@ def _copied(
     groups: dict[str, dict[Any, Any]] = {}
     for key, func, args, kwargs in lower_graph(everything, TaskRef):
         new = wanted.get(key, key)
-        task = Task(key, func, *args, **(kwargs or {}))
+        if func is run_node and isinstance(args[0], GraphNode):
+            task = args[0]  # as an argument it would be called too early
+        else:
+            task = Task(key, func, *args, **(kwargs or {}))
         needs = references((key, func, args, kwargs), TaskRef)
         task = task.substitute(wanted, key=new)
         if blocker is not None and key in wanted and not any(d in wanted for d in needs):

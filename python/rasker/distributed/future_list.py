@@ -58,14 +58,12 @@ class FutureList(Handles):  # type: ignore[type-arg]
     def __iter__(self) -> Iterator[Any]:
         if self._items is not None:
             return iter(self._items)
-        handles: Iterator[Any] = map(self.handle, range(Handles.__len__(self)))
-        return handles
+        return (self.handle(i) for i in range(Handles.__len__(self)))
 
     def __reversed__(self) -> Iterator[Any]:
         if self._items is not None:
             return reversed(self._items)
-        handles: Iterator[Any] = map(self.handle, range(Handles.__len__(self) - 1, -1, -1))
-        return handles
+        return (self.handle(i) for i in range(Handles.__len__(self) - 1, -1, -1))
 
     def __contains__(self, item: object) -> bool:
         return any(f is item or f == item for f in self)
