@@ -49,7 +49,11 @@ class Handle(Generic[T]):
     def release(self) -> None: ...
 
 class Handles(Generic[T]):
-    """The handles of one layer as a lazy sequence. `FutureList` derives from it."""
+    """The handles of one layer as a lazy sequence. `FutureList` derives from it.
+
+    Where the attribute `_items` of an instance is not None, that list stands for the sequence: the user has
+    changed it.
+    """
 
     session: Session
     def __len__(self) -> int: ...

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 from rasker.annotations import annotate as annotate
 from rasker.annotations import get_annotations as get_annotations
 from rasker.core import flatten
+from rasker.held import hide_futures
 from rasker.schedulers import get_scheduler as get_scheduler
 from rasker.schedulers import named_schedulers as named_schedulers
 from rasker.schedulers import runner_of
@@ -113,7 +114,10 @@ def _optimized(collections: Iterable[Any], optimize_graph: bool) -> list[Any]:
     for optimizer, members in groups.items():
         graph = _merged([c.__dask_graph__() for c in members])
         if optimizer is not None:
+            graph, held = hide_futures(graph)
             graph = optimizer(graph, [c.__dask_keys__() for c in members])
+            if held:
+                graphs.append(held)
         graphs.append(graph)
     return graphs
 

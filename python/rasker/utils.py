@@ -33,7 +33,7 @@ def parse_bytes(s: float | str) -> int:
         return int(s)
     found = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?\d+)?)?\s*([A-Za-z]*)\s*", s)
     unit = found.group(2).lower() if found else None
-    if found is None or unit not in _BYTE_UNITS:
+    if found is None or unit not in _BYTE_UNITS or not s.strip():
         raise ValueError(f"{s!r} is no number of bytes; write for instance '100 MB' or '4GiB'")
     try:
         return int(float(found.group(1) or 1) * _BYTE_UNITS[unit])
@@ -195,8 +195,6 @@ class methodcaller:  # noqa: N801 - Dask's public name
     _made: dict[str, methodcaller] = {}
 
     method: str
-    func = property(lambda self: self.method)
-
     def __new__(cls, method: str) -> methodcaller:
         made = cls._made.get(method)
         if made is None:
