@@ -56,14 +56,14 @@ def unpack(
     kind: str, key: str, data: bytes, text: str, formatted: str, attempts: int
 ) -> BaseException:
     """The exception that a failed task stands for."""
-    from rasker.distributed.exceptions import CancelledError, KilledWorker, LostValueError
+    from rasker.exceptions import CancelledError, FutureCancelledError, KilledWorker, LostError
 
     if kind == "cancelled":
-        return CancelledError(key, text)
+        return FutureCancelledError(key, text) if key else CancelledError(text)
     if kind == "killed":
-        return KilledWorker(key, text, attempts)
+        return KilledWorker(key, None, attempts - 1, reason=text)
     if kind == "lost":
-        return LostValueError(text)
+        return LostError(text)
     if not data:
         return RuntimeError(text or f"task {key!r} failed")
     return _load(data, formatted)

@@ -27,3 +27,18 @@ def answer(call: bytes) -> bytes:
             return dumps((False, error))
         except Exception:
             return dumps((False, RuntimeError(f"{type(error).__name__}: {error}")))
+
+
+def stacks() -> dict[str, list[str]]:
+    """The Python stacks of the tasks that run in this process, by key."""
+    import sys
+    import traceback
+
+    from rasker._native import running_tasks
+
+    frames = sys._current_frames()
+    return {
+        key: traceback.format_stack(frames[ident])
+        for ident, key in running_tasks()
+        if ident in frames
+    }

@@ -74,7 +74,13 @@ pub struct Client {
     waits_for: Map<TaskId, Vec<WaitId>>,
     n_waits: u64,
     released: Vec<Run>,
+    /// Keys among `released`: used again, they begin anew, which the scheduler has to hear in order.
+    released_keys: HashSet<Key, foldhash::fast::FixedState>,
+    /// Messages that are ready to be sent.
+    queue: Vec<FromClient>,
     n_queries: u64,
+    /// Values that were let go: whoever owns the lock drops them after it, as that may run code.
+    let_go: Vec<Pieces>,
 }
 
 impl Client {
@@ -94,8 +100,16 @@ impl Client {
             waits_for: Map::default(),
             n_waits: 0,
             released: Vec::new(),
+            released_keys: HashSet::default(),
+            queue: Vec::new(),
             n_queries: 0,
+            let_go: Vec::new(),
         }
+    }
+
+    /// Values that were let go since the last time.
+    pub fn take_let_go(&mut self) -> impl Sized + use<> {
+        std::mem::take(&mut self.let_go)
     }
 
     pub fn id(&self) -> ClientId {
@@ -157,6 +171,9 @@ impl Client {
     }
 
     fn enter(&mut self, new: &NewTask<'_>) -> u32 {
+        if self.released_keys.contains(&new.key) {
+            self.close_page();
+        }
         if self.page.is_empty() {
             self.page_layer = self.new_layer();
             let state = LayerState {
@@ -230,6 +247,11 @@ impl Client {
 
     /// Sends what was entered and released since the last time.
     pub fn flush(&mut self, out: &mut Vec<Action>) {
+        self.close_page();
+        out.extend(self.queue.drain(..).map(Action::Send));
+    }
+
+    fn close_page(&mut self) {
         if !self.page.is_empty() {
             let page = std::mem::take(&mut self.page);
             self.page_templates.clear();
@@ -243,18 +265,18 @@ impl Client {
                 options: Arc::default(),
                 wants_values: true,
             };
-            let submit = Submit { templates, layers: vec![layer] };
-            out.push(Action::Send(FromClient::Submit(submit)));
+            self.queue.push(FromClient::Submit(Submit { templates, layers: vec![layer] }));
+            self.sweep(self.page_layer);
         }
         if !self.released.is_empty() {
-            let runs = std::mem::take(&mut self.released);
-            out.push(Action::Send(FromClient::Release(runs)));
+            self.queue.push(FromClient::Release(std::mem::take(&mut self.released)));
+            self.released_keys.clear();
         }
     }
 
     /// Whether `flush` has something to send.
     pub fn has_unsent(&self) -> bool {
-        !self.page.is_empty() || !self.released.is_empty()
+        !self.page.is_empty() || !self.released.is_empty() || !self.queue.is_empty()
     }
 
     /// Enters values that were put on workers, with one hold on each.
@@ -338,6 +360,7 @@ impl Client {
                 let key = layer.keys[task.index as usize];
                 if self.keys.get(&key) == Some(&task) {
                     self.keys.remove(&key);
+                    self.released_keys.insert(key);
                 }
             }
             Holds::Whole { holds, tasks } => {
@@ -353,7 +376,7 @@ impl Client {
                 }
             }
         }
-        layer.pieces.remove(task.index, 1);
+        self.let_go.push(layer.pieces.split_off(task.index, 1));
         Run::push(&mut self.released, task);
         self.sweep(task.layer);
     }
@@ -375,7 +398,7 @@ impl Client {
         let mut at = 0;
         for end in kept.into_iter().chain([layer.count]) {
             if at < end {
-                layer.pieces.remove(at, end - at);
+                self.let_go.push(layer.pieces.split_off(at, end - at));
                 self.released.push(Run::new(id, at, end - at));
             }
             at = end + 1;
@@ -391,8 +414,11 @@ impl Client {
         };
         // A page that is still open may get more tasks.
         let open = id == self.page_layer && !self.page.is_empty();
-        if !held && !open {
-            self.layers.remove(&id);
+        if !held
+            && !open
+            && let Some(layer) = self.layers.remove(&id)
+        {
+            self.let_go.push(layer.pieces);
         }
     }
 

@@ -78,6 +78,27 @@ impl Pieces {
         new
     }
 
+    /// Takes a stretch out.
+    pub fn split_off(&mut self, start: u32, count: u32) -> Pieces {
+        let mut off = Pieces::default();
+        let mut at = start;
+        while at < start + count {
+            match self.stretch(at) {
+                Some((n, ending)) => {
+                    let n = n.min(start + count - at);
+                    off.pieces.insert(at, Piece { count: n, ending: ending.slice(0, n) });
+                    at += n;
+                }
+                None => match self.pieces.range(at..start + count).next() {
+                    Some((next, _)) => at = *next,
+                    None => break,
+                },
+            }
+        }
+        self.remove(start, count);
+        off
+    }
+
     /// Forgets a stretch. Returns what was known in it.
     pub fn remove(&mut self, start: u32, count: u32) -> Vec<(u32, u32)> {
         let end = start + count;

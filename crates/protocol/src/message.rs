@@ -122,8 +122,8 @@ pub enum Query {
     Processing,
     /// Why a task is not running.
     Explain(Key),
-    /// What happened to a task.
-    Story(Key),
+    /// The call that failed: of the task itself, or of the one it depends on.
+    Call(Key),
     Events(Option<String>),
     LogEvent { topic: String, message: Datum },
     /// Workers by id, to ask them for values.

@@ -20,12 +20,16 @@
 mod cluster;
 mod columns;
 mod compact;
+mod datum;
 mod encode;
 mod executor;
 mod failure;
+mod graph;
 mod handle;
 mod pickle;
+mod requests;
 mod runner;
+mod scatter;
 mod segment;
 mod session;
 mod task;
@@ -44,7 +48,7 @@ mod _native {
     #[pymodule_export]
     use crate::session::{Options, Session, register_classes};
     #[pymodule_export]
-    use crate::task::{current_task, rejoin, secede};
+    use crate::task::{current_task, rejoin, running_tasks, secede};
 
     use pyo3::prelude::*;
 

@@ -80,7 +80,7 @@ impl PythonRunner {
 
     fn run(&self, py: Python<'_>, calls: &ExecutorCalls, sink: &dyn Sink) {
         sink.begin(calls.run, calls.attempt);
-        task::scope(&calls.label, sink, || match self.function(py, calls.template) {
+        task::scope(py, &calls.label, sink, || match self.function(py, calls.template) {
             Ok(function) => match &calls.work {
                 ExecutorWork::One { args, given } => {
                     let index = calls.run.start;

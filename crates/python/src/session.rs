@@ -103,7 +103,7 @@ impl Options {
 }
 
 impl Options {
-    fn own(options: Option<&Options>) -> Option<Arc<graph::Options>> {
+    pub fn own(options: Option<&Options>) -> Option<Arc<graph::Options>> {
         options.filter(|options| !options.is_default).map(|options| options.inner.clone())
     }
 }
@@ -159,7 +159,15 @@ impl Session {
         &self.0.inner
     }
 
-    fn check_open(&self) -> PyResult<()> {
+    pub fn shares_objects(&self) -> bool {
+        self.0.shares_objects
+    }
+
+    pub fn arena(&self) -> &Arena {
+        &self.0.arena
+    }
+
+    pub fn check_open(&self) -> PyResult<()> {
         match self.0.inner.ended() {
             None => Ok(()),
             Some(reason) => Err(PyRuntimeError::new_err(format!(
@@ -445,6 +453,17 @@ impl Session {
         Handle::new(self.clone(), task, key, name)
     }
 
+    /// The key of a task, also of one in a layer.
+    pub fn any_key(key: &Bound<'_, PyAny>) -> PyResult<Key> {
+        if let Ok(handle) = key.cast::<Handle>() {
+            return Ok(handle.get().key);
+        }
+        match parse_item_key(&key.str()?.to_string()) {
+            Some((layer, index)) => Ok(layer.item(index)),
+            None => Ok(Session::chosen_key(key)?.0),
+        }
+    }
+
     /// A key that the user chose.
     pub fn chosen_key(key: &Bound<'_, PyAny>) -> PyResult<(Key, Arc<str>)> {
         let text = key.str()?.to_string();
@@ -490,11 +509,11 @@ fn runs_of(handles: &Bound<'_, PyAny>) -> PyResult<Vec<Run>> {
 impl Session {
     #[getter]
     fn id(&self) -> String {
-        format!("client-{}", self.0.inner.id().0)
+        format!("client-{:016x}", self.0.seed as u64)
     }
 
     #[getter]
-    fn address(&self) -> String {
+    pub fn address(&self) -> String {
         self.0.address.clone()
     }
 
@@ -628,6 +647,65 @@ impl Session {
         Handles::new(self.clone(), layer, count, layer_key, name).into_list(py)
     }
 
+    #[pyo3(signature = (tasks, outputs, options=None, annotations=None, fuse=true))]
+    fn graph<'py>(
+        &self,
+        py: Python<'py>,
+        tasks: &Bound<'py, PyAny>,
+        outputs: &Bound<'py, PyAny>,
+        options: Option<&Bound<'py, Options>>,
+        annotations: Option<&Bound<'py, PyDict>>,
+        fuse: bool,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let _ = fuse;
+        self.check_open()?;
+        crate::graph::submit(self, py, tasks, outputs, options, annotations)
+    }
+
+    #[pyo3(signature = (values, keys, workers=None, broadcast=false, timeout=None))]
+    fn scatter<'py>(
+        &self,
+        py: Python<'py>,
+        values: &Bound<'py, PyAny>,
+        keys: &Bound<'py, PyAny>,
+        workers: Option<Vec<String>>,
+        broadcast: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        crate::scatter::scatter(self, py, values, keys, workers, broadcast, timeout)
+    }
+
+    #[pyo3(signature = (what, argument=None, timeout=None))]
+    fn query<'py>(
+        &self,
+        py: Python<'py>,
+        what: &str,
+        argument: Option<&Bound<'py, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        crate::requests::query(self, py, what, argument, timeout)
+    }
+
+    #[pyo3(signature = (func, args, kwargs, workers=None, wait=true, timeout=None))]
+    #[allow(clippy::too_many_arguments)]
+    fn run<'py>(
+        &self,
+        py: Python<'py>,
+        func: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: &Bound<'py, PyDict>,
+        workers: Option<Vec<String>>,
+        wait: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        crate::requests::run(self, py, func, args, kwargs, workers, wait, timeout)
+    }
+
+    #[pyo3(signature = (timeout=None))]
+    fn restart(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        crate::requests::restart(self, py, timeout)
+    }
+
     #[pyo3(signature = (handles, skip_errors=false, timeout=None))]
     fn values<'py>(
         &self,
@@ -652,7 +730,7 @@ impl Session {
         self.wait_for(py, &runs, count, timeout)
     }
 
-    fn adopt(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    pub fn adopt(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.check_open()?;
         let text = key.str()?.to_string();
         let chosen = KeyName::Chosen(Arc::new(key.clone().unbind()));

@@ -5,11 +5,12 @@ use pyo3::types::PyDict;
 use rasker_protocol::Label;
 use rasker_runtime::Sink;
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The call that this thread runs.
 struct Current {
     label: Label,
-    index: u32,
     sink: *const dyn Sink,
     n_seceded: u32,
 }
@@ -34,21 +35,61 @@ pub fn set_home(home: Home) {
     *HOME.lock() = Some(home);
 }
 
+/// What each thread of this process runs, by the interpreter's name for the thread.
+static RUNNING: parking_lot::Mutex<Vec<(u64, Label, Arc<AtomicU32>)>> =
+    parking_lot::Mutex::new(Vec::new());
+
+thread_local! {
+    static IDENT: Cell<u64> = const { Cell::new(0) };
+    static SHOWN: RefCell<Option<Arc<AtomicU32>>> = const { RefCell::new(None) };
+}
+
+fn ident(py: Python<'_>) -> u64 {
+    if IDENT.get() == 0 {
+        let found = py.import("threading").and_then(|threading| {
+            threading.call_method0("get_ident")?.extract::<u64>()
+        });
+        IDENT.set(found.unwrap_or(1));
+    }
+    IDENT.get()
+}
+
+/// Keys of the tasks that run in this process, with the threads they run in.
+#[pyfunction]
+pub fn running_tasks() -> Vec<(u64, String)> {
+    let running = RUNNING.lock();
+    running.iter().map(|(id, label, index)| (*id, label.of(index.load(Ordering::Relaxed)))).collect()
+}
+
 /// Calls `f` as part of the calls with this label, whose results go to `sink`.
-pub fn scope<R>(label: &Label, sink: &dyn Sink, f: impl FnOnce() -> R) -> R {
+pub fn scope<R>(py: Python<'_>, label: &Label, sink: &dyn Sink, f: impl FnOnce() -> R) -> R {
+    let id = ident(py);
+    let shown = Arc::new(AtomicU32::new(0));
+    RUNNING.lock().push((id, label.clone(), shown.clone()));
+    let shown_before = SHOWN.replace(Some(shown));
     // SAFETY: only the lifetime is forgotten; the entry is taken away again below, before `sink`
     // can be, and it is only read by this thread.
     let sink: *const dyn Sink =
         unsafe { std::mem::transmute::<&dyn Sink, &'static dyn Sink>(sink) };
-    let current = Current { label: label.clone(), index: 0, sink, n_seceded: 0 };
+    let current = Current { label: label.clone(), sink, n_seceded: 0 };
     let before = CURRENT.replace(Some(current));
     let result = f();
     CURRENT.set(before);
+    SHOWN.set(shown_before);
+    let mut running = RUNNING.lock();
+    if let Some(at) = running.iter().rposition(|(other, ..)| *other == id) {
+        running.swap_remove(at);
+    }
     result
 }
 
 pub fn set_index(index: u32) {
     INDEX.set(index);
+    SHOWN.with_borrow(|shown| {
+        if let Some(shown) = shown {
+            shown.store(index, Ordering::Relaxed);
+        }
+    });
 }
 
 /// Ends what a call left behind: a thread that it gave up is taken again.
@@ -108,7 +149,7 @@ pub fn rejoin() {
 #[pyfunction]
 pub fn current_task(py: Python<'_>) -> PyResult<Option<Bound<'_, PyDict>>> {
     let Some(key) = CURRENT.with_borrow(|current| {
-        current.as_ref().map(|current| current.label.of(current.index.max(INDEX.get())))
+        current.as_ref().map(|current| current.label.of(INDEX.get()))
     }) else {
         return Ok(None);
     };

@@ -138,7 +138,11 @@ impl Session {
         let mut out = Vec::new();
         let mut machine = self.0.machine.lock();
         let result = f(&mut machine, &mut out);
+        // Values may be objects whose end runs code of the user's, which may come back here.
+        let let_go = machine.take_let_go();
         if out.is_empty() {
+            drop(machine);
+            drop(let_go);
             return result;
         }
         // Messages leave in the order they were made: under the lock.
@@ -154,6 +158,7 @@ impl Session {
             _ => true,
         });
         drop(machine);
+        drop(let_go);
         for action in out {
             self.perform(action);
         }

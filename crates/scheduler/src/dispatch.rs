@@ -338,7 +338,7 @@ impl Scheduler {
         worker.calls.push(calls);
     }
 
-    fn call_work(&self, task: TaskRef) -> CallWork {
+    pub(crate) fn call_work(&self, task: TaskRef) -> CallWork {
         let id = |task: &TaskRef| self.table.id(*task);
         match &self.table.layer(task.layer).recipe {
             Recipe::Page(page) => {

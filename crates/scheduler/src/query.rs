@@ -4,7 +4,7 @@ use crate::peer::Question;
 use crate::scheduler::Scheduler;
 use crate::table::{State, TaskRef};
 use rasker_graph::{ClientId, Key};
-use rasker_protocol::{Datum, Query, ToClient, ToWorker, WorkerId};
+use rasker_protocol::{CallWork, Datum, Query, ToClient, ToWorker, WorkerId};
 
 /// Logged events that are kept.
 const EVENTS_MAX: usize = 10_000;
@@ -23,7 +23,7 @@ impl Scheduler {
                 _ => None,
             }),
             Query::Explain(key) => self.explain(key),
-            Query::Story(key) => self.explain(key),
+            Query::Call(key) => self.failed_call(key),
             Query::Events(topic) => self.logged(topic.as_deref()),
             Query::LogEvent { topic, message } => {
                 if self.events.len() == EVENTS_MAX {
@@ -139,9 +139,8 @@ impl Scheduler {
             });
         } else {
             for key in keys {
-                if let Some(task) = self.task_of(*key) {
-                    found.push((format!("{key:?}"), self.holders(task)));
-                }
+                let holders = self.task_of(*key).map(|task| self.holders(task));
+                found.push((format!("{key:?}"), holders.unwrap_or(Datum::List(Vec::new()))));
             }
         }
         Datum::Map(found)
@@ -174,6 +173,40 @@ impl Scheduler {
             ("reason", reason.into()),
             ("attempt", u32::from(self.table.task(task).attempt).into()),
             ("holders", self.holders(task)),
+        ])
+    }
+
+    /// Code, arguments and inputs of the call at the root of a failure.
+    fn failed_call(&self, key: Key) -> Datum {
+        let Some(mut task) = self.task_of(key) else { return Datum::Null };
+        'search: loop {
+            let mut dependencies = crate::table::TaskList::new();
+            self.table.dependencies(task, &mut dependencies);
+            for dependency in dependencies {
+                if matches!(self.state(dependency), State::Failed { .. }) {
+                    task = dependency;
+                    continue 'search;
+                }
+            }
+            break;
+        }
+        let Some(template) = self.template_of(task) else { return Datum::Null };
+        let bytes = |blob: &rasker_graph::Blob| match blob {
+            rasker_graph::Blob::Bytes(bytes) => Datum::Bytes(bytes.to_vec()),
+            rasker_graph::Blob::Local(_) => Datum::Null,
+        };
+        let work = match self.call_work(task) {
+            CallWork::One { args, dependencies } => {
+                let inputs = dependencies.iter().filter_map(|id| self.table.find(*id));
+                let inputs = inputs.map(|input| Datum::Text(self.key_text(input)));
+                Datum::from([("args", bytes(&args)), ("inputs", Datum::List(inputs.collect()))])
+            }
+            CallWork::Map { .. } => Datum::Null,
+        };
+        Datum::from([
+            ("key", self.key_text(task).into()),
+            ("code", bytes(&self.templates.get(template).template.code)),
+            ("work", work),
         ])
     }
 
