@@ -10,6 +10,9 @@ use std::sync::Arc;
 /// What an exception says of the task that raised it. Where runner and caller share a process the
 /// exception itself is kept.
 pub fn pack(py: Python<'_>, error: &PyErr, key: String, shares_objects: bool) -> Arc<Failure> {
+    if let Some(traceback) = error.traceback(py) {
+        let _ = error.value(py).setattr("__traceback__", traceback);
+    }
     let packed = py
         .import("rasker._failure")
         .and_then(|module| module.call_method1("pack", (error.value(py), &key)))
