@@ -355,13 +355,6 @@ class DelayedLeaf(Delayed):
         _set_record(made, (key, self._obj, args, kwargs or None, self._nout, _annotations.get()))
         return made
 
-    def __get__(self, instance: Any, cls: type) -> Any:
-        if instance is None:
-            return self
-        from types import MethodType
-
-        return MethodType(self, instance)
-
 
 class DelayedAttr(Delayed):
     """An attribute of a lazy value; calling it is a lazy call of a method."""
