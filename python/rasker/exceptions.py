@@ -63,17 +63,26 @@ class KilledWorker(RuntimeError):  # noqa: N818 - Dask's public name
         The worker that died last.
     allowed_failures : int, optional
         How many deaths were forgiven.
+    reason : str, optional
+        How it died, in whole sentences.
     """
 
     def __init__(
-        self, task: object = "", last_worker: object = None, allowed_failures: int | None = None
+        self,
+        task: object = "",
+        last_worker: object = None,
+        allowed_failures: int | None = None,
+        reason: str | None = None,
     ) -> None:
         self.task = task
+        self.reason = reason
         self.last_worker = last_worker
         self.allowed_failures = allowed_failures
-        super().__init__(task, last_worker, allowed_failures)
+        super().__init__(task, last_worker, allowed_failures, reason)
 
     def __str__(self) -> str:
+        if self.reason is not None:
+            return self.reason
         if self.last_worker is None:
             return str(self.task)
         return (

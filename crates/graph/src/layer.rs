@@ -1,0 +1,150 @@
+//! Templates, layers, and what a layer's tasks are made of.
+
+use crate::{Blob, Column, Key, LayerId, TaskId, TemplateId};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What a task runs, named by the hash of its code; sent to a worker at most once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Template {
+    pub id: TemplateId,
+    /// The function's name: the prefix of its tasks' keys.
+    pub name: Arc<str>,
+    pub code: Blob,
+}
+
+/// How tasks are to be run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Higher runs first.
+    pub priority: i64,
+    /// Runs again this often after an exception.
+    pub retries: u8,
+    /// Addresses or names; empty means any worker.
+    pub workers: Vec<String>,
+    /// Whether other workers may stand in when none of `workers` is there.
+    pub allow_other_workers: bool,
+    /// Units of each named resource that one task holds while it runs.
+    pub resources: Vec<(String, f64)>,
+}
+
+/// A template and a count: the unit of submission.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Layer {
+    pub id: LayerId,
+    pub count: u32,
+    pub work: Work,
+    pub options: Arc<Options>,
+    /// Whether small results are to ride with the reports to the client.
+    pub wants_values: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Work {
+    /// One function over zipped inputs.
+    Map(MapWork),
+    /// Listed tasks: `submit`s and arbitrary graphs.
+    Page(Box<Page>),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MapWork {
+    pub template: TemplateId,
+    /// The key of the layer; task `i` is `key.item(i)`, shown as `name-token-i`.
+    pub key: Key,
+    pub name: Arc<str>,
+    pub inputs: Vec<Input>,
+    /// Encoded keyword arguments, the same for every task.
+    pub constants: Blob,
+}
+
+/// One zipped input of a map layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Input {
+    Values(Column),
+    /// Task `i` reads task `index + i` of a layer.
+    Tasks(TaskId),
+    /// Task `i` reads the i-th of these.
+    TaskList(Arc<[TaskId]>),
+}
+
+/// Listed tasks, field by field. Task `i` owns `args[arg_ends[i-1]..arg_ends[i]]` and
+/// `dependencies[dependency_ends[i-1]..dependency_ends[i]]`. Positions follow the static order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Page {
+    /// Templates named by `template`.
+    pub templates: Vec<TemplateId>,
+    pub template: Vec<u32>,
+    pub keys: Vec<Key>,
+    /// Key texts that are not `function-hash`, by position, ascending.
+    pub names: Vec<(u32, Arc<str>)>,
+    /// Tasks' own options, by position, ascending.
+    pub options: Vec<(u32, Arc<Options>)>,
+    pub arg_ends: Vec<u32>,
+    pub args: Vec<u8>,
+    /// Arguments too large for `args`, or bound to this process, by position, ascending.
+    pub blobs: Vec<(u32, Blob)>,
+    pub dependency_ends: Vec<u32>,
+    pub dependencies: Vec<TaskId>,
+    /// Positions that nobody asked for by name; all others are wanted by the client.
+    pub unwanted: Vec<u32>,
+    /// Further templates that a task's fused steps need, by position, ascending.
+    pub fused: Vec<(u32, TemplateId)>,
+}
+
+impl Page {
+    pub fn len(&self) -> usize {
+        self.template.len()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.template.is_empty()
+    }
+    pub fn args_of(&self, index: u32) -> &[u8] {
+        &self.args[span(&self.arg_ends, index)]
+    }
+    pub fn dependencies_of(&self, index: u32) -> &[TaskId] {
+        &self.dependencies[span(&self.dependency_ends, index)]
+    }
+    pub fn template_of(&self, index: u32) -> TemplateId {
+        self.templates[self.template[index as usize] as usize]
+    }
+    /// Whether the parts fit together: asked of a page that came from elsewhere.
+    pub fn is_sound(&self) -> bool {
+        let n = self.len();
+        let ends_fit = |ends: &[u32], total: usize| {
+            ends.len() == n
+                && ends.is_sorted()
+                && ends.last().map_or(0, |end| *end as usize) == total
+        };
+        let at_fits = |at: &u32| (*at as usize) < n;
+        self.keys.len() == n
+            && ends_fit(&self.arg_ends, self.args.len())
+            && ends_fit(&self.dependency_ends, self.dependencies.len())
+            && self.template.iter().all(|t| (*t as usize) < self.templates.len())
+            && self.names.iter().all(|(at, _)| at_fits(at))
+            && self.options.iter().all(|(at, _)| at_fits(at))
+            && self.blobs.iter().all(|(at, _)| at_fits(at))
+            && self.unwanted.iter().all(at_fits)
+            && self.fused.iter().all(|(at, _)| at_fits(at))
+    }
+}
+
+fn span(ends: &[u32], index: u32) -> std::ops::Range<usize> {
+    let i = index as usize;
+    let start = if i == 0 { 0 } else { ends[i - 1] as usize };
+    start..ends[i] as usize
+}
+
+impl Layer {
+    /// Whether counts and offsets agree: asked of a layer that came from elsewhere.
+    pub fn is_sound(&self) -> bool {
+        match &self.work {
+            Work::Page(page) => page.len() == self.count as usize && page.is_sound(),
+            Work::Map(map) => map.inputs.iter().all(|input| match input {
+                Input::Values(column) => column.len() == self.count,
+                Input::Tasks(first) => first.index.checked_add(self.count).is_some(),
+                Input::TaskList(tasks) => tasks.len() == self.count as usize,
+            }),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Messages between a worker and its executors. The worker trusts nothing an executor writes:
+//! what it reports is checked against what it was given.
+
+use crate::{Datum, Failure, Label, Value};
+use rasker_graph::{Blob, Column, Run, TaskId, Template, TemplateId};
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// One executor of a worker; never used twice by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ExecutorId(pub u32);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToExecutor {
+    /// Plain settings, read before anything else.
+    Setup(Datum),
+    Define(Vec<Template>),
+    Calls(Vec<ExecutorCalls>),
+    /// Live values that nobody needs any more.
+    Drop(Vec<Run>),
+    /// Make bytes of live values, or of those given; each is answered.
+    Export(Vec<(TaskId, Option<Value>)>),
+    /// Hand back calls that have not begun; answered by `Recalled`.
+    Recall,
+    /// Calls that need not run any more; one that is running may go on.
+    Cancel(Vec<Run>),
+    /// A call out of band, also while others run; answered.
+    Run { id: u64, call: Blob },
+    Close,
+}
+
+/// Calls with their inputs at hand.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExecutorCalls {
+    pub run: Run,
+    pub attempt: u32,
+    pub template: TemplateId,
+    pub label: Label,
+    pub work: ExecutorWork,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ExecutorWork {
+    Map { inputs: Vec<GivenInput>, constants: Blob },
+    One { args: Blob, given: SmallVec<[Given; 2]> },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum GivenInput {
+    Values(Column),
+    Each(Vec<Given>),
+}
+
+/// One input value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Given {
+    /// Alive in this executor.
+    Live(TaskId),
+    Value(Value),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum FromExecutor {
+    /// Up, with this process id (0 for threads of the worker's own process).
+    Ready { pid: u32 },
+    Done(Vec<Done>),
+    Recalled(Vec<(Run, u32)>),
+    /// None if the value is not here any more.
+    Exported { task: TaskId, value: Result<Option<Value>, Arc<Failure>> },
+    Answer { id: u64, answer: Blob },
+    /// A call gave up its thread, or took it again: calls that may run at once changed by this.
+    Seceded { by: i32 },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Done {
+    pub run: Run,
+    pub attempt: u32,
+    /// Time the calls took together, ns.
+    pub elapsed_ns: u64,
+    pub outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Small results, one per task of the run.
+    Values(Column),
+    /// One result, kept alive in the executor.
+    Live { nbytes: u64 },
+    /// One result as bytes, or as an object of the worker's own process.
+    Value(Value),
+    /// All tasks of the run failed so.
+    Failed(Arc<Failure>),
+}

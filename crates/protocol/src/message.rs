@@ -1,0 +1,238 @@
+//! Messages between client, scheduler and worker, as a contract.
+
+use crate::{Calls, Datum, Failure};
+use rasker_graph::{Blob, Column, Key, Layer, LayerId, Run, TaskId, Template};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// One registration of a worker, given out by the scheduler and never used twice: its incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct WorkerId(pub u32);
+
+/// A message under the epoch of the scheduler it was meant for or comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Incarnated<M> {
+    pub epoch: u64,
+    pub message: M,
+}
+
+/// The first thing said on a connection, in the handshake.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Hello {
+    Client { name: String, python: String },
+    Worker(WorkerHello),
+    /// A client or worker that wants values.
+    Reader,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerHello {
+    pub name: String,
+    /// Where others ask for values.
+    pub address: String,
+    pub host: String,
+    pub pid: u32,
+    pub nthreads: u32,
+    pub memory_limit: u64,
+    pub resources: Vec<(String, f64)>,
+    pub python: String,
+}
+
+/// The answer to a hello.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Welcome {
+    pub epoch: u64,
+    /// The id given to the newcomer: a `ClientId` or a `WorkerId`.
+    pub id: u32,
+    pub protocol: u16,
+}
+
+/// What a worker holds for a task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Value {
+    /// Small values, one per position.
+    Column(Column),
+    /// One value in the encoding of the executors: bytes, or a segment.
+    Encoded { blob: Blob, nbytes: u64 },
+    /// One value as it is, in this process.
+    Object { object: Blob, nbytes: u64 },
+}
+
+impl Value {
+    pub fn nbytes(&self) -> u64 {
+        match self {
+            Value::Column(column) => column.nbytes() as u64,
+            Value::Encoded { nbytes, .. } | Value::Object { nbytes, .. } => *nbytes,
+        }
+    }
+    /// The values at `start..start + count`; only a column has more than one.
+    pub fn slice(&self, start: u32, count: u32) -> Value {
+        match self {
+            Value::Column(column) => Value::Column(column.slice(start, count)),
+            one => one.clone(),
+        }
+    }
+}
+
+/// Client to scheduler. Applied in order; nothing is answered but `Ask`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum FromClient {
+    Submit(Submit),
+    /// The client holds these no longer.
+    Release(Vec<Run>),
+    /// Nobody is to have these any more; all clients are told.
+    Cancel { runs: Vec<Run>, reason: String },
+    /// Failed tasks are to run again.
+    Retry(Vec<TaskId>),
+    /// Values that the client has put on workers.
+    Scattered(Scattered),
+    /// The client wants the task with this key under a new name of its own.
+    /// `key` is a task's own, or its layer's with the position in `index`.
+    Adopt { task: TaskId, key: Key, index: Option<u32> },
+    /// Answered by `ToClient::Answer` with the same id.
+    Ask { id: u64, query: Query },
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Submit {
+    /// Templates that this client has not sent before.
+    pub templates: Vec<Template>,
+    pub layers: Vec<Layer>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scattered {
+    pub layer: LayerId,
+    pub keys: Vec<Key>,
+    pub names: Vec<Arc<str>>,
+    pub nbytes: Vec<u64>,
+    /// Workers that hold each value.
+    pub holders: Vec<Vec<WorkerId>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Query {
+    /// Everything about scheduler and workers.
+    Info,
+    /// Holders by key; all keys when none are named.
+    WhoHas(Vec<Key>),
+    /// Keys by worker.
+    HasWhat,
+    /// Keys by worker that is to run them.
+    Processing,
+    /// Why a task is not running.
+    Explain(Key),
+    /// The call that failed: of the task itself, or of the one it depends on.
+    Call(Key),
+    Events(Option<String>),
+    LogEvent { topic: String, message: Datum },
+    /// Workers by id, to ask them for values.
+    Peers,
+    /// A call out of band on the named workers, or on all.
+    Run { workers: Vec<String>, call: Blob },
+    /// What runs on the workers now.
+    CallStack,
+    /// Forget everything and start the executors anew.
+    Restart,
+}
+
+/// Scheduler to client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToClient {
+    /// Tasks that are in memory. A task may be reported again when its value has moved.
+    Finished(Vec<Finished>),
+    Failed(Vec<(Run, Arc<Failure>)>),
+    /// Values that were lost and are being computed again.
+    Pending(Vec<Run>),
+    Answer { id: u64, answer: Datum },
+    /// Workers that came, with their data address; replaces what was known of the same id.
+    Peers(Vec<Peer>),
+    PeersGone(Vec<WorkerId>),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finished {
+    /// The client's own names for the tasks.
+    pub run: Run,
+    /// The name of the first of them on the workers.
+    pub held_as: TaskId,
+    pub holder: WorkerId,
+    pub nbytes: u64,
+    /// Small values ride along.
+    pub values: Option<Value>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    pub worker: WorkerId,
+    pub address: String,
+    pub name: String,
+}
+
+/// Scheduler to worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// Every call is answered by progress, unless it is cancelled.
+    Compute { templates: Vec<Template>, calls: Vec<Calls>, peers: Vec<Peer> },
+    /// Values that nobody needs any more.
+    Free(Vec<Run>),
+    /// Calls that need not run any more.
+    Cancel(Vec<(Run, u32)>),
+    /// Hand back calls that have not begun.
+    Retract,
+    /// A call out of band; answered.
+    Run { id: u64, call: Blob },
+    /// What runs now; answered.
+    CallStack { id: u64 },
+    /// Drop everything and start the executors anew.
+    Restart,
+    Close { reason: String },
+}
+
+/// Worker to scheduler.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum FromWorker {
+    Progress(Vec<Progress>),
+    Answer { id: u64, answer: Datum },
+    Status(WorkerStatus),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Progress {
+    Finished { run: Run, attempt: u32, elapsed_ns: u64, nbytes: u64, values: Option<Value> },
+    Failed { run: Run, attempt: u32, failure: Arc<Failure> },
+    /// The executor died under these calls; only those that ran in it.
+    Crashed { run: Run, attempt: u32, reason: String },
+    /// Handed back without having begun.
+    Retracted { run: Run, attempt: u32 },
+    /// The call was given up because inputs were not where they should be.
+    Missing { task: TaskId, attempt: u32, inputs: Vec<(TaskId, WorkerId)> },
+    /// A copy of a value came to this worker.
+    Copied { run: Run, nbytes: u64 },
+    /// Values that this worker held are gone with an executor.
+    Dropped { runs: Vec<Run> },
+    /// Calls that run here at once: more than before while some wait for others.
+    Threads { nthreads: u32 },
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    pub memory_nbytes: u64,
+    pub held_nbytes: u64,
+    pub running: u32,
+    pub ready: u32,
+}
+
+/// To whoever holds values.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToHolder {
+    Get { id: u64, tasks: Vec<TaskId> },
+    Put { id: u64, values: Vec<(TaskId, Value)> },
+}
+
+/// The answers. A value that is not there is `None`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum FromHolder {
+    Got { id: u64, values: Vec<(TaskId, Result<Option<Value>, Arc<Failure>>)> },
+    Stored { id: u64 },
+}

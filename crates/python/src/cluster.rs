@@ -1,0 +1,110 @@
+//! `LocalCluster`: scheduler and workers as threads of this process.
+
+use crate::runner::PythonRunner;
+use crate::session::Session;
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::prelude::*;
+use rasker_protocol::Datum;
+use rasker_runtime::{Cluster, ClusterOptions, ExecutorKind};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[pyclass(frozen, module = "rasker._native")]
+pub struct LocalCluster {
+    cluster: Mutex<Option<Arc<Cluster>>>,
+    shares_objects: bool,
+    name: String,
+}
+
+fn python_version(py: Python<'_>) -> String {
+    let version = py.version_info();
+    format!("{}.{}.{}", version.major, version.minor, version.patch)
+}
+
+/// What an executor process is told before anything else.
+pub fn executor_settings(py: Python<'_>, preload: &[String]) -> PyResult<Datum> {
+    let sys = py.import("sys")?;
+    let path: Vec<String> = sys.getattr("path")?.extract()?;
+    let texts = |texts: &[String]| Datum::List(texts.iter().map(|t| t.clone().into()).collect());
+    Ok(Datum::from([("path", texts(&path)), ("preload", texts(preload))]))
+}
+
+pub fn process_executors(py: Python<'_>, settings: Datum) -> PyResult<ExecutorKind> {
+    let program: String = py.import("sys")?.getattr("executable")?.extract()?;
+    let code = "from rasker._native import executor_main; executor_main()";
+    let arguments = vec!["-c".to_owned(), code.to_owned()];
+    Ok(ExecutorKind::Processes { program, arguments, settings })
+}
+
+#[pymethods]
+impl LocalCluster {
+    #[new]
+    #[pyo3(signature = (*, n_workers, threads_per_worker, processes, memory_limit=0, name=None, local_directory=None, resources=None, listen=None, preload=Vec::new()))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        py: Python<'_>,
+        n_workers: u32,
+        threads_per_worker: u32,
+        processes: bool,
+        memory_limit: u64,
+        name: Option<String>,
+        local_directory: Option<String>,
+        resources: Option<HashMap<String, f64>>,
+        listen: Option<String>,
+        preload: Vec<String>,
+    ) -> PyResult<LocalCluster> {
+        let _ = (local_directory, listen);
+        let name = name.unwrap_or_else(|| format!("local-{}", std::process::id()));
+        let mut resources: Vec<(String, f64)> = resources.unwrap_or_default().into_iter().collect();
+        resources.sort_by(|a, b| a.0.cmp(&b.0));
+        let executors = if processes {
+            process_executors(py, executor_settings(py, &preload)?)?
+        } else {
+            let runner = PythonRunner::new(crate::executor::arena(), true);
+            ExecutorKind::Threads(Arc::new(runner))
+        };
+        let options = ClusterOptions {
+            name: name.clone(),
+            n_workers,
+            nthreads: threads_per_worker,
+            memory_limit,
+            resources,
+            executors,
+            python: python_version(py),
+        };
+        let cluster = py.detach(|| Cluster::start(&options));
+        let cluster = cluster.map_err(|error| PyOSError::new_err(error.to_string()))?;
+        let cluster = Mutex::new(Some(Arc::new(cluster)));
+        Ok(LocalCluster { cluster, shares_objects: !processes, name })
+    }
+
+    #[getter]
+    fn address(&self) -> String {
+        format!("inproc://{}", self.name)
+    }
+
+    #[pyo3(signature = (name=None))]
+    fn connect(&self, py: Python<'_>, name: Option<String>) -> PyResult<Session> {
+        let Some(cluster) = self.cluster.lock().clone() else {
+            return Err(PyRuntimeError::new_err("the cluster was closed; start a new one"));
+        };
+        let name = name.unwrap_or_else(|| "client".to_owned());
+        let inner = py.detach(|| cluster.connect(&name));
+        let arena = cluster.arena().clone();
+        let address = self.address();
+        Ok(Session::new(inner, Some(cluster), None, arena, self.shares_objects, address))
+    }
+
+    #[pyo3(signature = (timeout=None))]
+    fn close(&self, py: Python<'_>, timeout: Option<f64>) {
+        let cluster = self.cluster.lock().take();
+        let timeout = timeout.map_or(CLOSE_TIMEOUT, Duration::from_secs_f64);
+        if let Some(cluster) = cluster {
+            py.detach(|| cluster.close(timeout));
+        }
+    }
+}

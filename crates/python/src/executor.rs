@@ -1,0 +1,103 @@
+//! The entry of executor processes.
+
+use crate::runner::PythonRunner;
+use crate::task::{Home, set_home};
+use pyo3::prelude::*;
+use rasker_protocol::Datum;
+use rasker_runtime::{Runner, serve_executor};
+use rasker_store::{Arena, ArenaOptions};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, OnceLock};
+
+/// The memory that this process makes segments in.
+pub fn arena() -> Arena {
+    static ARENA: OnceLock<Arena> = OnceLock::new();
+    ARENA.get_or_init(|| Arena::new(ArenaOptions::default())).clone()
+}
+
+fn texts(settings: &Datum, name: &str) -> Vec<String> {
+    let Datum::Map(pairs) = settings else { return Vec::new() };
+    let found = pairs.iter().find(|(n, _)| n == name).map(|(_, value)| value);
+    match found {
+        Some(Datum::List(items)) => items
+            .iter()
+            .filter_map(|item| match item {
+                Datum::Text(text) => Some(text.clone()),
+                _ => None,
+            })
+            .collect(),
+        Some(Datum::Text(text)) => vec![text.clone()],
+        _ => Vec::new(),
+    }
+}
+
+/// Makes this process like its worker's: import path, preloads, and where the scheduler is.
+pub fn apply_settings(settings: &Datum) {
+    let one = |name| texts(settings, name).into_iter().next().unwrap_or_default();
+    set_home(Home {
+        worker_address: one("worker_address"),
+        worker_name: one("worker_name"),
+        scheduler: one("scheduler"),
+        token: one("token"),
+    });
+    let (path, preload) = (texts(settings, "path"), texts(settings, "preload"));
+    if path.is_empty() && preload.is_empty() {
+        return;
+    }
+    Python::attach(|py| {
+        let set_up = || -> PyResult<()> {
+            if !path.is_empty() {
+                py.import("sys")?.setattr("path", path)?;
+            }
+            for module in preload {
+                py.import("rasker._preload")?.call_method1("load", (module,))?;
+            }
+            Ok(())
+        };
+        if let Err(error) = set_up() {
+            error.print(py);
+        }
+    });
+}
+
+/// Serves the worker at the other end of standard input; never returns.
+#[pyfunction]
+pub fn executor_main(py: Python<'_>) -> PyResult<()> {
+    // The first to go when memory runs out is what can be started again.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    let os = py.import("os")?;
+    // User code that reads its input finds nothing there, instead of the worker's messages.
+    let socket: i32 = os.call_method1("dup", (0,))?.extract()?;
+    let null: i32 = os.call_method1("open", ("/dev/null", 0))?.extract()?;
+    os.call_method1("dup2", (null, 0))?;
+    os.call_method1("close", (null,))?;
+    let signal = py.import("signal")?;
+    // Ctrl-C is meant for the user's process, which ends this one in order.
+    signal.call_method1("signal", (signal.getattr("SIGINT")?, signal.getattr("SIG_IGN")?))?;
+    // SAFETY: `dup` just made this descriptor, and nothing else knows it.
+    let stream = UnixStream::from(unsafe { OwnedFd::from_raw_fd(socket) });
+    let ended = py.detach(|| {
+        let serving = std::thread::Builder::new().name("rasker-serve".to_owned()).spawn(|| {
+            serve_executor(stream, arena(), |_| {
+                Arc::new(PythonRunner::new(arena(), false)) as Arc<dyn Runner>
+            })
+        });
+        serving.map(|thread| thread.join())
+    });
+    let code = match ended {
+        Ok(Ok(Ok(()))) => 0,
+        Ok(Ok(Err(reason))) => {
+            eprintln!("rasker executor: {reason}");
+            1
+        }
+        _ => 1,
+    };
+    // Threads may still run user code; they end with the process, at once.
+    let sys = py.import("sys")?;
+    for stream in ["stdout", "stderr"] {
+        let _ = sys.getattr(stream).and_then(|stream| stream.call_method0("flush"));
+    }
+    os.call_method1("_exit", (code,))?;
+    Ok(())
+}

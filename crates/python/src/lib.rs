@@ -1,0 +1,59 @@
+//! The extension module `rasker._native`: converts, calls, wraps. The only room that links PyO3.
+//!
+//! ```text
+//!   Session, Handle ── arguments ─► encode ─► compact | pickle | object     user's process
+//!   runner          ◄─ calls ────── compact | pickle | object               executor
+//! ```
+//!
+//! # Invariants
+//!
+//! - A function is pickled once, however many tasks call it
+//!   (guarded by `test_functions_are_pickled_once`).
+//! - Large buffers are mapped by their readers, not copied, and are writable there
+//!   (guarded by `test_arrays_from_processes_are_writable`).
+//! - Nothing waits with the interpreter lock held
+//!   (guarded by `test_other_threads_run_while_one_waits`).
+//!
+//! Reading order: `compact`, `pickle`, `segment`, `values`, `encode`, `columns`, `runner`, `task`,
+//! `handle`, `session`, `graph`, `cluster`, `executor`.
+
+mod cluster;
+mod columns;
+mod compact;
+mod datum;
+mod encode;
+mod executor;
+mod failure;
+mod graph;
+mod handle;
+mod pickle;
+mod requests;
+mod runner;
+mod scatter;
+mod segment;
+mod session;
+mod task;
+mod values;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _native {
+    #[pymodule_export]
+    use crate::cluster::LocalCluster;
+    #[pymodule_export]
+    use crate::executor::executor_main;
+    #[pymodule_export]
+    use crate::handle::{Handle, Handles, Ref};
+    #[pymodule_export]
+    use crate::session::{Options, Session, register_classes};
+    #[pymodule_export]
+    use crate::task::{current_task, rejoin, running_tasks, secede};
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

@@ -1,0 +1,381 @@
+//! Runs Python calls. One of these is installed in each executor.
+
+use crate::compact::{self, Context, Reader};
+use crate::values::{self, Object, to_object};
+use crate::{failure, pickle, task};
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString, PyTuple};
+use rasker_graph::{Blob, Run, TaskId, Template, TemplateId};
+use rasker_protocol::{
+    Datum, ExecutorCalls, ExecutorWork, Failure, FailureKind, Given, GivenInput, Value,
+};
+use rasker_runtime::{Runner, Sink};
+use rasker_store::Arena;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Results up to this size ride with reports.
+const INLINE_NBYTES_MAX: usize = 4096;
+/// The interpreter is offered to others at least this often, as it does itself.
+const OFFER_EVERY: Duration = Duration::from_millis(5);
+
+/// Arguments that hold objects of this process.
+pub struct LocalArgs {
+    pub bytes: Vec<u8>,
+    pub objects: Vec<Py<PyAny>>,
+}
+
+enum Code {
+    Unread(Template),
+    Function(Py<PyAny>),
+}
+
+pub struct PythonRunner {
+    arena: Arena,
+    /// Caller and runner share a process: results are handed over as they are.
+    shares_objects: bool,
+    templates: Mutex<HashMap<TemplateId, Code>>,
+    live: Mutex<HashMap<TaskId, Py<PyAny>>>,
+}
+
+impl PythonRunner {
+    pub fn new(arena: Arena, shares_objects: bool) -> PythonRunner {
+        PythonRunner {
+            arena,
+            shares_objects,
+            templates: Mutex::default(),
+            live: Mutex::default(),
+        }
+    }
+
+    fn function<'py>(&self, py: Python<'py>, id: TemplateId) -> PyResult<Bound<'py, PyAny>> {
+        let template = match self.templates.lock().get(&id) {
+            Some(Code::Function(function)) => return Ok(function.bind(py).clone()),
+            Some(Code::Unread(template)) => template.clone(),
+            None => return Err(compact::damaged()),
+        };
+        // Read without the lock: what is read may run code.
+        let function = match &template.code {
+            Blob::Bytes(bytes) => pickle::loads(py, bytes)?,
+            local => match local.local::<Object>() {
+                Some(object) => object.0.bind(py).clone(),
+                None => return Err(compact::damaged()),
+            },
+        };
+        self.templates.lock().insert(id, Code::Function(function.clone().unbind()));
+        Ok(function)
+    }
+
+    fn given<'py>(&self, py: Python<'py>, given: &Given) -> PyResult<Bound<'py, PyAny>> {
+        match given {
+            Given::Value(value) => to_object(py, value),
+            Given::Live(task) => match self.live.lock().get(task) {
+                Some(object) => Ok(object.bind(py).clone()),
+                None => Err(compact::damaged()),
+            },
+        }
+    }
+
+    fn run(&self, py: Python<'_>, calls: &ExecutorCalls, sink: &dyn Sink) {
+        sink.begin(calls.run, calls.attempt);
+        task::scope(py, &calls.label, sink, || match self.function(py, calls.template) {
+            Ok(function) => match &calls.work {
+                ExecutorWork::One { args, given } => {
+                    let index = calls.run.start;
+                    task::set_index(index);
+                    let result = self.call_one(py, &function, args, given);
+                    self.finish(py, calls, index, result, sink);
+                }
+                ExecutorWork::Map { inputs, constants } => {
+                    self.run_map(py, calls, &function, inputs, constants, sink);
+                }
+            },
+            Err(error) => {
+                for index in calls.run.indices() {
+                    self.fail(py, calls, index, &error, FailureKind::Unpicklable, sink);
+                }
+            }
+        });
+    }
+
+    fn run_map(
+        &self,
+        py: Python<'_>,
+        calls: &ExecutorCalls,
+        function: &Bound<'_, PyAny>,
+        inputs: &[GivenInput],
+        constants: &Blob,
+        sink: &dyn Sink,
+    ) {
+        let kwargs = match self.constants(py, constants) {
+            Ok(kwargs) => kwargs,
+            Err(error) => {
+                for index in calls.run.indices() {
+                    self.fail(py, calls, index, &error, FailureKind::Unpicklable, sink);
+                }
+                return;
+            }
+        };
+        for at in 0..calls.run.count {
+            let index = calls.run.start + at;
+            task::set_index(index);
+            if sink.is_cancelled(index) {
+                sink.failed(index, cancelled());
+                continue;
+            }
+            let input = |input: &GivenInput| match input {
+                GivenInput::Values(column) => values::item(py, column, at),
+                GivenInput::Each(given) => self.given(py, &given[at as usize]),
+            };
+            let result = match inputs {
+                [one] => input(one).and_then(|one| match &kwargs {
+                    None => function.call1((one,)),
+                    Some(kwargs) => function.call((one,), Some(kwargs)),
+                }),
+                many => many.iter().map(input).collect::<PyResult<Vec<_>>>().and_then(|args| {
+                    function.call(PyTuple::new(py, args)?, kwargs.as_ref())
+                }),
+            };
+            self.finish(py, calls, index, result, sink);
+        }
+    }
+
+    fn constants<'py>(
+        &self,
+        py: Python<'py>,
+        constants: &Blob,
+    ) -> PyResult<Option<Bound<'py, PyDict>>> {
+        if constants.is_empty() && matches!(constants, Blob::Bytes(_)) {
+            return Ok(None);
+        }
+        let local = constants.local::<LocalArgs>();
+        let bytes: &[u8] = match (&local, constants) {
+            (Some(local), _) => &local.bytes,
+            (None, Blob::Bytes(bytes)) => bytes,
+            _ => return Err(compact::damaged()),
+        };
+        let mut inputs =
+            Inputs { runner: self, py, given: &[], objects: local.as_ref().map(|l| &l.objects[..]) };
+        Ok(Some(Reader::new(bytes).read(py, &mut inputs)?.cast_into::<PyDict>()?))
+    }
+
+    fn call_one<'py>(
+        &self,
+        py: Python<'py>,
+        function: &Bound<'py, PyAny>,
+        args: &Blob,
+        given: &[Given],
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let local = args.local::<LocalArgs>();
+        let bytes: &[u8] = match (&local, args) {
+            (Some(local), _) => &local.bytes,
+            (None, Blob::Bytes(bytes)) => bytes,
+            _ => return Err(compact::damaged()),
+        };
+        let mut inputs =
+            Inputs { runner: self, py, given, objects: local.as_ref().map(|l| &l.objects[..]) };
+        let mut reader = Reader::new(bytes);
+        let args = reader.read(py, &mut inputs)?.cast_into::<PyTuple>()?;
+        let kwargs = reader.read(py, &mut inputs)?;
+        if kwargs.is_none() {
+            function.call1(args)
+        } else {
+            function.call(args, Some(&kwargs.cast_into::<PyDict>()?))
+        }
+    }
+
+    fn finish(
+        &self,
+        py: Python<'_>,
+        calls: &ExecutorCalls,
+        index: u32,
+        result: PyResult<Bound<'_, PyAny>>,
+        sink: &dyn Sink,
+    ) {
+        task::end_call();
+        let stored = result.and_then(|value| self.store(calls, index, value, sink));
+        if let Err(error) = stored {
+            self.fail(py, calls, index, &error, FailureKind::Exception, sink);
+        }
+    }
+
+    /// Hands a result over in the form that suits it.
+    fn store(
+        &self,
+        calls: &ExecutorCalls,
+        index: u32,
+        value: Bound<'_, PyAny>,
+        sink: &dyn Sink,
+    ) -> PyResult<()> {
+        if value.is_exact_instance_of::<PyInt>()
+            && let Ok(int) = value.extract::<i64>()
+        {
+            sink.int(index, int);
+            return Ok(());
+        }
+        if let Ok(float) = value.cast_exact::<PyFloat>() {
+            sink.float(index, float.value());
+            return Ok(());
+        }
+        let is_atom = value.is_none()
+            || value.is_exact_instance_of::<PyBool>()
+            || value.is_exact_instance_of::<PyString>();
+        if is_atom || !self.shares_objects {
+            let mut bytes = Vec::new();
+            if is_small(&value)
+                && compact::write(&value, &mut bytes, &mut pickle::Refused)?
+                && bytes.len() <= INLINE_NBYTES_MAX
+            {
+                sink.packed(index, &bytes);
+                return Ok(());
+            }
+        }
+        let nbytes = pickle::sizeof(&value);
+        if self.shares_objects {
+            sink.value(index, Value::Object { object: values::to_blob(value), nbytes });
+        } else {
+            let task = TaskId::new(calls.run.layer, index);
+            self.live.lock().insert(task, value.unbind());
+            sink.live(index, nbytes);
+        }
+        Ok(())
+    }
+
+    fn fail(
+        &self,
+        py: Python<'_>,
+        calls: &ExecutorCalls,
+        index: u32,
+        error: &PyErr,
+        kind: FailureKind,
+        sink: &dyn Sink,
+    ) {
+        let failure = failure::pack(py, error, calls.label.of(index), self.shares_objects);
+        let failure = match kind {
+            FailureKind::Exception => failure,
+            kind => Arc::new(Failure { kind, ..(*failure).clone() }),
+        };
+        sink.failed(index, failure);
+    }
+}
+
+fn cancelled() -> Arc<Failure> {
+    Arc::new(Failure::new(FailureKind::Cancelled, "", "cancelled before it began"))
+}
+
+/// Whether it is worth trying to encode a value in place.
+fn is_small(value: &Bound<'_, PyAny>) -> bool {
+    match value.len() {
+        Ok(len) => len <= INLINE_NBYTES_MAX,
+        Err(_) => true,
+    }
+}
+
+/// Inputs of one call.
+struct Inputs<'a, 'py> {
+    runner: &'a PythonRunner,
+    py: Python<'py>,
+    given: &'a [Given],
+    objects: Option<&'a [Py<PyAny>]>,
+}
+
+impl<'py> Context<'py> for Inputs<'_, 'py> {
+    fn input(&mut self, at: usize) -> PyResult<Bound<'py, PyAny>> {
+        let given = self.given.get(at).ok_or_else(compact::damaged)?;
+        self.runner.given(self.py, given)
+    }
+
+    fn object(&mut self, at: usize) -> PyResult<Bound<'py, PyAny>> {
+        let object = self.objects.and_then(|objects| objects.get(at));
+        Ok(object.ok_or_else(compact::damaged)?.bind(self.py).clone())
+    }
+
+    fn call(
+        &mut self,
+        template: u128,
+        args: Bound<'py, PyAny>,
+        kwargs: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let function = self.runner.function(self.py, TemplateId(template))?;
+        let args = args.cast_into::<PyTuple>()?;
+        if kwargs.is_none() {
+            function.call1(args)
+        } else {
+            function.call(args, Some(&kwargs.cast_into::<PyDict>()?))
+        }
+    }
+}
+
+impl Runner for PythonRunner {
+    fn set_up(&self, settings: &Datum) {
+        crate::executor::apply_settings(settings);
+    }
+
+    fn define(&self, templates: Vec<Template>) {
+        let mut known = self.templates.lock();
+        for template in templates {
+            known.entry(template.id).or_insert(Code::Unread(template));
+        }
+    }
+
+    fn work(&self, next: &mut dyn FnMut() -> Option<ExecutorCalls>, sink: &dyn Sink) {
+        Python::attach(|py| {
+            let mut offered = Instant::now();
+            while let Some(calls) = next() {
+                if let ExecutorWork::One { .. } = calls.work
+                    && sink.is_cancelled(calls.run.start)
+                {
+                    sink.begin(calls.run, calls.attempt);
+                    sink.failed(calls.run.start, cancelled());
+                    continue;
+                }
+                self.run(py, &calls, sink);
+                if offered.elapsed() > OFFER_EVERY {
+                    py.detach(std::thread::yield_now);
+                    offered = Instant::now();
+                }
+            }
+        });
+    }
+
+    fn drop_values(&self, runs: &[Run]) {
+        let mut dropped = Vec::new();
+        {
+            let mut live = self.live.lock();
+            for task in runs.iter().copied().flat_map(Run::tasks) {
+                dropped.extend(live.remove(&task));
+            }
+        }
+        if !dropped.is_empty() {
+            Python::attach(|_| drop(dropped));
+        }
+    }
+
+    fn export(&self, task: TaskId, value: Option<Value>) -> Result<Option<Value>, Arc<Failure>> {
+        Python::attach(|py| {
+            let object = match &value {
+                Some(value) => to_object(py, value).ok(),
+                None => self.live.lock().get(&task).map(|object| object.bind(py).clone()),
+            };
+            let Some(object) = object else { return Ok(None) };
+            pickle::encode(&object, &self.arena).map(Some).map_err(|error| {
+                let failure = failure::pack(py, &error, format!("{task:?}"), false);
+                Arc::new(Failure { kind: FailureKind::Unpicklable, ..(*failure).clone() })
+            })
+        })
+    }
+
+    fn answer(&self, call: &Blob) -> Blob {
+        Python::attach(|py| {
+            let answer = || -> PyResult<Vec<u8>> {
+                let Blob::Bytes(bytes) = call else { return Err(compact::damaged()) };
+                let module = py.import("rasker._run")?;
+                let answer = module.call_method1("answer", (PyBytes::new(py, bytes),))?;
+                Ok(answer.extract::<Vec<u8>>()?)
+            };
+            answer().unwrap_or_default().into()
+        })
+    }
+}

@@ -1,0 +1,122 @@
+//! Executors as their worker starts and ends them: threads of this process, or processes.
+
+use crate::pool::Pool;
+use crate::runner::Runner;
+use crate::wire::{Outlet, outlet, pump};
+use crate::worker_loop::{Input, WorkerInbox};
+use rasker_protocol::{Datum, ExecutorId, FromExecutor, ToExecutor};
+use rasker_transport::{Connection, LinkOptions, Sender};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What executors are made of.
+#[derive(Clone)]
+pub enum ExecutorKind {
+    /// Threads of this process.
+    Threads(Arc<dyn Runner>),
+    /// Processes that serve a socket which they find as their standard input.
+    Processes { program: String, arguments: Vec<String>, settings: Datum },
+}
+
+/// An executor that was started; dropping it ends it.
+pub(crate) struct ExecutorLink {
+    pub outlet: Outlet<ToExecutor>,
+    sender: Option<Sender>,
+}
+
+impl ExecutorLink {
+    pub fn close(self) {
+        (self.outlet)(ToExecutor::Close);
+        if let Some(sender) = self.sender {
+            sender.close();
+        }
+    }
+}
+
+pub(crate) fn launch(
+    kind: &ExecutorKind,
+    id: ExecutorId,
+    nthreads: u32,
+    link: &LinkOptions,
+    inbox: &WorkerInbox,
+) -> Result<ExecutorLink, String> {
+    match kind {
+        ExecutorKind::Threads(runner) => {
+            let reports = inbox.clone();
+            let report = move |message| {
+                let _ = reports.send(Input::FromExecutor(id, message));
+            };
+            let pool = Pool::new(runner.clone(), nthreads, Box::new(report));
+            let _ = inbox.send(Input::FromExecutor(id, FromExecutor::Ready { pid: 0 }));
+            let outlet = Box::new(move |message| pool.handle(message));
+            Ok(ExecutorLink { outlet, sender: None })
+        }
+        ExecutorKind::Processes { program, arguments, settings } => {
+            let (ours, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
+            let child = Command::new(program)
+                .args(arguments)
+                .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
+                .spawn()
+                .map_err(|error| format!("{program} could not be started: {error}"))?;
+            let connection =
+                Connection::from_unix(ours, link.clone()).map_err(|error| error.to_string())?;
+            let (sender, receiver) = connection.split();
+            let mut settings = settings.clone();
+            if let Datum::Map(pairs) = &mut settings {
+                pairs.push(("nthreads".into(), nthreads.into()));
+            }
+            let to_executor = outlet(sender.clone());
+            to_executor(ToExecutor::Setup(settings));
+            let inbox = inbox.clone();
+            tokio::spawn(async move {
+                let reports = inbox.clone();
+                let ended = pump(receiver, move |message| {
+                    reports.send(Input::FromExecutor(id, message)).is_ok()
+                })
+                .await;
+                let reason = end(child, ended).await;
+                let _ = inbox.send(Input::ExecutorLost(id, reason));
+            });
+            Ok(ExecutorLink { outlet: to_executor, sender: Some(sender) })
+        }
+    }
+}
+
+/// Waits for a process whose connection has ended; one that does not end is killed.
+async fn end(mut child: Child, connection: String) -> String {
+    for wait_ms in [1, 4, 20, 50, 100, 200, 400, 800] {
+        if let Ok(Some(status)) = child.try_wait() {
+            return describe(status);
+        }
+        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+    }
+    let _ = child.kill();
+    match child.wait() {
+        Ok(_) => format!("its executor did not end and was killed ({connection})"),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => format!("the executor was ended by signal {signal}{}", name(signal)),
+        (None, Some(code)) => format!("the executor ended with exit code {code}"),
+        (None, None) => "the executor ended".into(),
+    }
+}
+
+fn name(signal: i32) -> &'static str {
+    match signal {
+        4 => " (SIGILL)",
+        6 => " (SIGABRT)",
+        7 => " (SIGBUS)",
+        8 => " (SIGFPE)",
+        9 => " (SIGKILL)",
+        11 => " (SIGSEGV)",
+        15 => " (SIGTERM)",
+        _ => "",
+    }
+}

@@ -1,0 +1,40 @@
+//! The loops: they feed the machines, perform their actions, and decide nothing.
+//!
+//! ```text
+//!   user's threads ── Session ──► client machine ─┐          one thread, "rasker-core", runs all
+//!                                                 ▼          loops of a process; values and calls
+//!   scheduler loop ◄─────────────────────────► worker loop   cross to executors by socket or queue
+//!                                                 ▼
+//!                                     executors: Pool of threads, here or in a process
+//! ```
+//!
+//! # Invariants
+//!
+//! - Nothing here names a language: what runs calls is a [`Runner`] installed from above
+//!   (guarded by `a_cluster_of_threads_runs_a_map`).
+//! - Results never wait for the call after them
+//!   (guarded by `a_result_is_reported_while_the_next_call_runs`).
+//! - Everything that was submitted before a wait is sent before it
+//!   (guarded by `a_cluster_of_threads_runs_a_map`).
+//!
+//! Reading order: `runner`, `collector`, `pool`, `executors`, `executor_process`, `worker_loop`,
+//! `scheduler_loop`, `readers`, `session`, `cluster`, `wire`.
+
+mod cluster;
+mod collector;
+mod executor_process;
+mod executors;
+mod pool;
+mod readers;
+mod runner;
+mod scheduler_loop;
+mod session;
+mod wire;
+mod worker_loop;
+
+pub use cluster::{Cluster, ClusterOptions};
+pub use executor_process::serve_executor;
+pub use executors::ExecutorKind;
+pub use readers::Got;
+pub use runner::{Runner, Sink};
+pub use session::{Answers, Callback, Session, Waiter};

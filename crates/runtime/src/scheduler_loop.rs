@@ -1,0 +1,164 @@
+//! Feeds the scheduler machine and performs what it asks for.
+
+use crate::wire::Outlet;
+use rasker_graph::ClientId;
+use rasker_protocol::{FromClient, FromWorker, ToClient, ToWorker, WorkerHello, WorkerId};
+use rasker_scheduler::{Action, Event, Scheduler};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// Events are handled in batches of at most this many before something is decided.
+const BATCH: usize = 4096;
+/// A worker that says nothing for this long is counted as lost.
+const SILENCE_MAX: Duration = Duration::from_secs(300);
+
+pub(crate) enum Input {
+    Client(ClientId, String, Outlet<ToClient>),
+    FromClient(ClientId, FromClient),
+    ClientLeft(ClientId),
+    Worker(WorkerId, WorkerHello, Outlet<ToWorker>),
+    FromWorker(WorkerId, FromWorker),
+    WorkerLeft(WorkerId, String),
+    Stop,
+}
+
+/// The way to a scheduler of this process.
+#[derive(Clone)]
+pub(crate) struct SchedulerHandle {
+    inbox: UnboundedSender<Input>,
+    ids: Arc<AtomicU32>,
+    pub epoch: u64,
+}
+
+impl SchedulerHandle {
+    /// A number that no other peer of this scheduler has.
+    pub fn new_id(&self) -> u32 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+    pub fn send(&self, input: Input) -> bool {
+        self.inbox.send(input).is_ok()
+    }
+}
+
+/// A scheduler and its loop, to be spawned.
+pub(crate) fn scheduler() -> (SchedulerHandle, impl Future<Output = ()> + Send) {
+    let (inbox, events) = unbounded_channel();
+    let epoch = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(1, |since| since.as_millis() as u64);
+    let handle = SchedulerHandle { inbox, ids: Arc::new(AtomicU32::new(1)), epoch };
+    (handle, run(events))
+}
+
+struct Loop {
+    machine: Scheduler,
+    clients: BTreeMap<ClientId, Outlet<ToClient>>,
+    workers: BTreeMap<WorkerId, (Outlet<ToWorker>, Instant)>,
+    start: Instant,
+    out: Vec<Action>,
+}
+
+async fn run(mut events: UnboundedReceiver<Input>) {
+    let mut this = Loop {
+        machine: Scheduler::new(),
+        clients: BTreeMap::new(),
+        workers: BTreeMap::new(),
+        start: Instant::now(),
+        out: Vec::new(),
+    };
+    let mut watch = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        tokio::select! {
+            biased;
+            input = events.recv() => {
+                let Some(input) = input else { return };
+                let mut next = Some(input);
+                let mut n = 0;
+                while let Some(input) = next {
+                    if !this.take(input) {
+                        return;
+                    }
+                    n += 1;
+                    next = if n < BATCH { events.try_recv().ok() } else { None };
+                }
+            }
+            _ = watch.tick() => this.look_for_silence(),
+        }
+        this.turn();
+    }
+}
+
+impl Loop {
+    fn handle(&mut self, event: Event) {
+        let now = self.start.elapsed().as_nanos() as u64;
+        self.machine.handle(now, event, &mut self.out);
+    }
+
+    fn take(&mut self, input: Input) -> bool {
+        match input {
+            Input::Client(client, name, outlet) => {
+                self.clients.insert(client, outlet);
+                self.handle(Event::ClientJoined { client, name });
+            }
+            Input::FromClient(client, message) => {
+                self.handle(Event::FromClient { client, message });
+            }
+            Input::ClientLeft(client) => {
+                self.clients.remove(&client);
+                self.handle(Event::ClientLeft { client });
+            }
+            Input::Worker(worker, hello, outlet) => {
+                self.workers.insert(worker, (outlet, Instant::now()));
+                self.handle(Event::WorkerJoined { worker, hello });
+            }
+            Input::FromWorker(worker, message) => {
+                if let Some((_, heard)) = self.workers.get_mut(&worker) {
+                    *heard = Instant::now();
+                }
+                self.handle(Event::FromWorker { worker, message });
+            }
+            Input::WorkerLeft(worker, reason) => {
+                self.workers.remove(&worker);
+                self.handle(Event::WorkerLeft { worker, reason });
+            }
+            Input::Stop => {
+                for (outlet, _) in self.workers.values() {
+                    outlet(ToWorker::Close { reason: "the scheduler was closed".into() });
+                }
+                return false;
+            }
+        }
+        true
+    }
+
+    fn look_for_silence(&mut self) {
+        let silent = self.workers.iter().filter(|(_, (_, heard))| heard.elapsed() > SILENCE_MAX);
+        let silent: Vec<WorkerId> = silent.map(|(id, _)| *id).collect();
+        for worker in silent {
+            self.workers.remove(&worker);
+            let reason = format!("worker was silent for {} s", SILENCE_MAX.as_secs());
+            self.handle(Event::WorkerLeft { worker, reason });
+        }
+    }
+
+    fn turn(&mut self) {
+        self.handle(Event::Turn);
+        for action in std::mem::take(&mut self.out) {
+            match action {
+                Action::ToClient(client, message) => {
+                    if let Some(outlet) = self.clients.get(&client) {
+                        outlet(message);
+                    }
+                }
+                Action::ToWorker(worker, message) => {
+                    if let Some((outlet, _)) = self.workers.get(&worker) {
+                        outlet(message);
+                    }
+                }
+            }
+        }
+    }
+}

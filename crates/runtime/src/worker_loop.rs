@@ -1,0 +1,219 @@
+//! Feeds a worker machine and performs what it asks for.
+
+use crate::executors::{ExecutorKind, ExecutorLink, launch};
+use crate::readers::Readers;
+use crate::wire::Outlet;
+use rasker_protocol::{ExecutorId, FromExecutor, FromHolder, FromWorker, ToHolder, ToWorker};
+use rasker_transport::LinkOptions;
+use rasker_worker::{Action, Event, ReaderId, Worker, WorkerOptions};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+
+const BATCH: usize = 1024;
+const STATUS_EVERY: Duration = Duration::from_millis(500);
+/// An executor that cannot be started is tried again after this long.
+const START_AGAIN: Duration = Duration::from_secs(1);
+
+pub(crate) enum Input {
+    FromScheduler(ToWorker),
+    FromExecutor(ExecutorId, FromExecutor),
+    ExecutorLost(ExecutorId, String),
+    /// A reader of this process; it gets one answer.
+    Local(ToHolder, oneshot::Sender<FromHolder>),
+    Reader(ReaderId, Outlet<FromHolder>),
+    FromReader(ReaderId, ToHolder),
+    ReaderLeft(ReaderId),
+    Event(Event),
+    Stop(String),
+}
+
+pub(crate) type WorkerInbox = UnboundedSender<Input>;
+
+/// The way to a worker of this process.
+#[derive(Clone)]
+pub(crate) struct WorkerHandle {
+    pub inbox: WorkerInbox,
+    readers: Arc<AtomicU64>,
+}
+
+impl WorkerHandle {
+    pub fn request(&self, message: ToHolder, answer: oneshot::Sender<FromHolder>) {
+        let _ = self.inbox.send(Input::Local(message, answer));
+    }
+    pub fn new_reader(&self) -> ReaderId {
+        ReaderId(self.readers.fetch_add(1, Ordering::Relaxed))
+    }
+    pub fn stop(&self, reason: &str) {
+        let _ = self.inbox.send(Input::Stop(reason.to_owned()));
+    }
+}
+
+/// What a worker's loop works with.
+pub(crate) struct Surroundings {
+    pub options: WorkerOptions,
+    pub executors: ExecutorKind,
+    pub link: LinkOptions,
+    pub readers: Arc<Readers>,
+    pub to_scheduler: Outlet<FromWorker>,
+}
+
+pub(crate) fn new_worker() -> (WorkerHandle, UnboundedReceiver<Input>) {
+    let (inbox, events) = unbounded_channel();
+    (WorkerHandle { inbox, readers: Arc::new(AtomicU64::new(1)) }, events)
+}
+
+struct Loop {
+    machine: Worker,
+    handle: WorkerHandle,
+    around: Surroundings,
+    executors: HashMap<ExecutorId, ExecutorLink>,
+    local: HashMap<ReaderId, oneshot::Sender<FromHolder>>,
+    remote: HashMap<ReaderId, Outlet<FromHolder>>,
+    out: Vec<Action>,
+    ended: Option<String>,
+}
+
+/// Runs a worker until it is stopped; why it ended.
+pub(crate) async fn run(
+    handle: WorkerHandle,
+    mut events: UnboundedReceiver<Input>,
+    around: Surroundings,
+) -> String {
+    let mut this = Loop {
+        machine: Worker::new(around.options.clone()),
+        handle,
+        around,
+        executors: HashMap::new(),
+        local: HashMap::new(),
+        remote: HashMap::new(),
+        out: Vec::new(),
+        ended: None,
+    };
+    this.machine.start(&mut this.out);
+    this.perform();
+    let mut status = tokio::time::interval(STATUS_EVERY);
+    status.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    while this.ended.is_none() {
+        tokio::select! {
+            biased;
+            input = events.recv() => {
+                let mut next = input;
+                let mut n = 0;
+                while let Some(input) = next {
+                    this.take(input);
+                    n += 1;
+                    next = if n < BATCH { events.try_recv().ok() } else { None };
+                }
+            }
+            _ = status.tick() => {
+                let memory_nbytes = resident_nbytes();
+                this.machine.handle(Event::Tick { memory_nbytes }, &mut this.out);
+            }
+        }
+        this.machine.handle(Event::Turn, &mut this.out);
+        this.perform();
+    }
+    for (_, executor) in this.executors.drain() {
+        executor.close();
+    }
+    this.ended.unwrap_or_default()
+}
+
+/// Resident memory of this process, bytes.
+fn resident_nbytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| {
+        text.split(' ').nth(1)?.parse::<u64>().ok()
+    });
+    pages.unwrap_or(0) * 4096
+}
+
+impl Loop {
+    fn take(&mut self, input: Input) {
+        let event = match input {
+            Input::FromScheduler(message) => Event::FromScheduler(message),
+            Input::FromExecutor(executor, message) => Event::FromExecutor { executor, message },
+            Input::ExecutorLost(executor, reason) => {
+                self.executors.remove(&executor);
+                Event::ExecutorLost { executor, reason }
+            }
+            Input::Local(message, answer) => {
+                let reader = self.handle.new_reader();
+                self.local.insert(reader, answer);
+                Event::Request { reader, local: true, message }
+            }
+            Input::Reader(reader, outlet) => {
+                self.remote.insert(reader, outlet);
+                return;
+            }
+            Input::FromReader(reader, message) => Event::Request { reader, local: false, message },
+            Input::ReaderLeft(reader) => {
+                self.remote.remove(&reader);
+                Event::ReaderLeft { reader }
+            }
+            Input::Event(event) => event,
+            Input::Stop(reason) => {
+                self.ended = Some(reason);
+                return;
+            }
+        };
+        self.machine.handle(event, &mut self.out);
+    }
+
+    fn perform(&mut self) {
+        for action in std::mem::take(&mut self.out) {
+            match action {
+                Action::ToScheduler(message) => {
+                    (self.around.to_scheduler)(message);
+                }
+                Action::ToExecutor(id, message) => {
+                    if let Some(executor) = self.executors.get(&id) {
+                        (executor.outlet)(message);
+                    }
+                }
+                Action::StartExecutor(id) => self.start(id),
+                Action::StopExecutor(id) => {
+                    if let Some(executor) = self.executors.remove(&id) {
+                        executor.close();
+                    }
+                }
+                Action::Reply(reader, message) => {
+                    if let Some(answer) = self.local.remove(&reader) {
+                        let _ = answer.send(message);
+                    } else if let Some(outlet) = self.remote.get(&reader) {
+                        outlet(message);
+                    }
+                }
+                Action::Fetch { worker, address, tasks } => {
+                    let (readers, inbox) = (self.around.readers.clone(), self.handle.inbox.clone());
+                    tokio::spawn(async move {
+                        let got = readers.get(worker, &address, tasks).await;
+                        let values = got.into_iter().map(|(task, value)| (task, value.ok().flatten()));
+                        let event = Event::Fetched { worker, values: values.collect() };
+                        let _ = inbox.send(Input::Event(event));
+                    });
+                }
+                Action::Close { reason } => self.ended = Some(reason),
+            }
+        }
+    }
+
+    fn start(&mut self, id: ExecutorId) {
+        let Surroundings { executors, options, link, .. } = &self.around;
+        match launch(executors, id, options.nthreads, link, &self.handle.inbox) {
+            Ok(executor) => {
+                self.executors.insert(id, executor);
+            }
+            Err(reason) => {
+                let inbox = self.handle.inbox.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(START_AGAIN).await;
+                    let _ = inbox.send(Input::ExecutorLost(id, reason));
+                });
+            }
+        }
+    }
+}

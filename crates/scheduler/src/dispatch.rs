@@ -1,0 +1,441 @@
+//! Where ready tasks go, and when.
+//!
+//! Roots are withheld: a worker gets as many as it can run in a few milliseconds. A task with
+//! inputs waits beside the worker that holds most of them; a worker with free threads and nothing
+//! of its own takes what waits beside a busy one. Nothing here looks at all workers for each task.
+
+use crate::peer::{DEPTH_NS, Entry, Queue};
+use crate::scheduler::Scheduler;
+use crate::table::{MapInput, PageRecipe, Recipe, State, TaskRef};
+use crate::template::TemplateIx;
+use rasker_graph::{Blob, Input, Key, Options, Run, TaskId};
+use rasker_protocol::{CallWork, Calls, Label, Priority, Source, ToWorker, WorkerId};
+use smallvec::SmallVec;
+use std::cmp::Reverse;
+
+/// No more calls than this go to one thread at a time.
+const RUN_MAX: u32 = 16_384;
+/// A run leaves this many times itself for every other thread, so that the end is even.
+const SHARE: u32 = 2;
+
+impl Scheduler {
+    pub(crate) fn make_ready(&mut self, task: TaskRef) {
+        self.set(task, State::Ready);
+        let entry = self.entry(task);
+        let options = self.table.options(task);
+        if !options.workers.is_empty() || !options.resources.is_empty() {
+            let options = options.clone();
+            return self.bind(task, entry, &options);
+        }
+        match self.best_holder(task) {
+            Some(worker) => {
+                self.worker_mut(worker).expect("a holder is alive").pending.push(Reverse(entry));
+            }
+            None => self.ready.push(Reverse(entry)),
+        }
+    }
+
+    fn entry(&self, task: TaskRef) -> Entry {
+        let layer = self.table.layer(task.layer);
+        let mut priority = layer.priority;
+        if let Recipe::Page(_) = &layer.recipe {
+            priority.user = -self.table.options(task).priority;
+        }
+        Entry { priority, index: task.index, layer: task.layer }
+    }
+
+    /// The worker that holds most bytes of the inputs; of several, the one with least to do.
+    fn best_holder(&self, task: TaskRef) -> Option<WorkerId> {
+        let mut dependencies = crate::table::TaskList::new();
+        self.table.dependencies(task, &mut dependencies);
+        let mut held: SmallVec<[(WorkerId, f32); 4]> = SmallVec::new();
+        for dependency in dependencies.iter().take(16) {
+            if let State::Memory { holder, nbytes } = self.state(*dependency) {
+                match held.iter_mut().find(|(worker, _)| *worker == holder) {
+                    Some((_, sum)) => *sum += nbytes + 1.0,
+                    None => held.push((holder, nbytes + 1.0)),
+                }
+            }
+        }
+        let load = |worker: WorkerId| {
+            let worker = self.worker(worker).expect("a holder is alive");
+            worker.n_processing as usize + worker.pending.len()
+        };
+        let best = held.iter().max_by(|a, b| {
+            a.1.total_cmp(&b.1).then_with(|| load(b.0).cmp(&load(a.0))).then(b.0.cmp(&a.0))
+        });
+        best.map(|(worker, _)| *worker)
+    }
+
+    /// A task that names workers or resources goes to the least busy worker that may run it.
+    fn bind(&mut self, task: TaskRef, entry: Entry, options: &Options) {
+        let able = |s: &Scheduler, any: bool| {
+            let can = s.alive.iter().filter(|w| s.worker(**w).expect("alive").can_run(options, any));
+            can.copied().min_by_key(|w| {
+                let worker = s.worker(*w).expect("alive");
+                let load = worker.n_processing as usize + worker.bound.len();
+                (load / worker.hello.nthreads.max(1) as usize, load)
+            })
+        };
+        let mut worker = able(self, false);
+        if worker.is_none() && options.allow_other_workers {
+            worker = able(self, true);
+        }
+        match worker {
+            Some(worker) => {
+                self.worker_mut(worker).expect("alive").bound.push(Reverse(entry));
+            }
+            None => self.unplaceable.push(task),
+        }
+    }
+
+    /// Tasks that nobody could run are looked at again: a worker came or went.
+    pub(crate) fn place_again(&mut self) {
+        for task in std::mem::take(&mut self.unplaceable) {
+            if self.is_ready(task) {
+                self.make_ready(task);
+            }
+        }
+    }
+
+    fn is_ready(&self, task: TaskRef) -> bool {
+        self.table.layers[task.layer as usize].as_ref().is_some_and(|layer| {
+            task.index < layer.expanded && layer.task(task.index).state == State::Ready
+        })
+    }
+
+    /// Hands out work until no worker has room or nothing is ready.
+    pub(crate) fn dispatch(&mut self) {
+        let n_threads: u32 =
+            self.alive.iter().map(|w| self.worker(*w).expect("alive").hello.nthreads).sum();
+        let mut open: SmallVec<[(WorkerId, f64); 8]> = SmallVec::new();
+        for &id in &self.alive {
+            let worker = self.worker(id).expect("alive");
+            open.push((id, worker.occupancy_ns(&self.templates)));
+        }
+        // The least busy worker chooses first, again and again.
+        while !open.is_empty() {
+            let at = (0..open.len())
+                .min_by(|a, b| {
+                    let per_thread = |i: usize| {
+                        let worker = self.worker(open[i].0).expect("alive");
+                        open[i].1 / f64::from(worker.hello.nthreads.max(1))
+                    };
+                    per_thread(*a).total_cmp(&per_thread(*b))
+                })
+                .expect("not empty");
+            let (id, occupancy) = open[at];
+            match self.give(id, occupancy, n_threads) {
+                Some(ns) => open[at].1 += ns,
+                None => {
+                    open.swap_remove(at);
+                }
+            }
+        }
+        self.retract();
+    }
+
+    /// Gives a worker its next run; the time it will take, or none if it has no room or there is
+    /// nothing for it.
+    fn give(&mut self, id: WorkerId, occupancy: f64, n_threads: u32) -> Option<f64> {
+        if let Some(ns) = self.give_bound(id, occupancy) {
+            return Some(ns);
+        }
+        let own = self.next_of(Some(id));
+        let shared = self.next_of(None);
+        let root = self.roots.keys().next().copied();
+        let first = own.into_iter().chain(shared).min();
+        if let Some((priority, slot)) = root
+            && first.is_none_or(|entry| (priority, slot) < (entry.priority, entry.layer))
+        {
+            return self.give_roots(id, slot, occupancy, n_threads);
+        }
+        let entry = match first {
+            Some(entry) => entry,
+            None => self.steal_for(id, occupancy)?,
+        };
+        let template = self.template_of(entry.task()).expect("a task with a recipe");
+        let duration = self.templates.duration_ns(template);
+        if self.worker(id).expect("alive").room(occupancy, duration) == 0 {
+            return None;
+        }
+        let queue = if own == Some(entry) {
+            &mut self.worker_mut(id).expect("alive").pending
+        } else if shared == Some(entry) {
+            &mut self.ready
+        } else {
+            self.send(id, entry.task());
+            return Some(duration);
+        };
+        queue.pop();
+        self.send(id, entry.task());
+        Some(duration)
+    }
+
+    /// The first entry of a queue whose task is still ready.
+    fn next_of(&mut self, worker: Option<WorkerId>) -> Option<Entry> {
+        loop {
+            let queue = match worker {
+                Some(id) => &mut self.worker_mut(id).expect("alive").pending,
+                None => &mut self.ready,
+            };
+            let Reverse(entry) = *queue.peek()?;
+            if self.is_ready(entry.task()) {
+                return Some(entry);
+            }
+            match worker {
+                Some(id) => self.worker_mut(id).expect("alive").pending.pop(),
+                None => self.ready.pop(),
+            };
+        }
+    }
+
+    /// Takes an entry that waits beside another worker, if that one is busy and this one idle.
+    fn steal_for(&mut self, thief: WorkerId, occupancy: f64) -> Option<Entry> {
+        let worker = self.worker(thief).expect("alive");
+        if occupancy > DEPTH_NS * f64::from(worker.hello.nthreads) / 2.0 {
+            return None;
+        }
+        let victim = self.alive.iter().copied().filter(|w| *w != thief).max_by_key(|w| {
+            self.worker(*w).expect("alive").pending.len()
+        })?;
+        let other = self.worker(victim).expect("alive");
+        if other.pending.is_empty() || other.n_processing < other.hello.nthreads {
+            return None;
+        }
+        let entry = self.next_of(Some(victim))?;
+        self.worker_mut(victim).expect("alive").pending.pop();
+        Some(entry)
+    }
+
+    fn give_bound(&mut self, id: WorkerId, occupancy: f64) -> Option<f64> {
+        let mut kept = Queue::new();
+        let mut given = None;
+        while let Some(Reverse(entry)) = self.worker_mut(id).expect("alive").bound.pop() {
+            let task = entry.task();
+            if !self.is_ready(task) {
+                continue;
+            }
+            let template = self.template_of(task).expect("a task with a recipe");
+            let duration = self.templates.duration_ns(template);
+            let options = self.table.options(task).clone();
+            let worker = self.worker(id).expect("alive");
+            if worker.room(occupancy, duration) == 0 || !worker.has_free(&options) {
+                kept.push(Reverse(entry));
+                if kept.len() > 64 {
+                    break;
+                }
+                continue;
+            }
+            self.send(id, task);
+            given = Some(duration);
+            break;
+        }
+        self.worker_mut(id).expect("alive").bound.append(&mut kept);
+        given
+    }
+
+    /// Cuts a run off the front of a layer of roots.
+    fn give_roots(&mut self, id: WorkerId, slot: u32, occupancy: f64, n_threads: u32) -> Option<f64> {
+        let layer = self.table.layer(slot);
+        let Recipe::Map(map) = &layer.recipe else { unreachable!("roots are maps") };
+        let template = map.template;
+        let duration = self.templates.duration_ns(template);
+        let worker = self.worker(id).expect("alive");
+        let left = layer.count - layer.cursor;
+        let fair = (left / (SHARE * n_threads.max(1))).max(1);
+        let room = worker.room(occupancy, duration);
+        let n = room.min(fair).min(left).min(RUN_MAX * worker.hello.nthreads.max(1));
+        if left > 0 && n == 0 {
+            return None;
+        }
+        let layer = self.table.layer_mut(slot);
+        let start = layer.cursor;
+        layer.expand(start + n);
+        // The run ends where a task was forgotten before its turn.
+        let mut end = start;
+        while end < start + n && layer.task(end).state == State::Ready {
+            layer.task_mut(end).state = State::Processing { worker: id };
+            end += 1;
+        }
+        layer.cursor = end;
+        while layer.cursor < layer.expanded && layer.task(layer.cursor).state != State::Ready {
+            layer.cursor += 1;
+        }
+        let priority = layer.priority;
+        if layer.cursor >= layer.count {
+            self.roots.remove(&(priority, slot));
+        }
+        let count = end - start;
+        if count > 0 {
+            self.send_run(id, slot, start, count, template);
+        }
+        Some(f64::from(count) * duration)
+    }
+
+    fn send_run(&mut self, id: WorkerId, slot: u32, start: u32, count: u32, template: TemplateIx) {
+        let layer = self.table.layer(slot);
+        let Recipe::Map(map) = &layer.recipe else { unreachable!("roots are maps") };
+        let inputs = map.inputs.iter().map(|input| match input {
+            MapInput::Values(column) => Input::Values(column.slice(start, count)),
+            _ => unreachable!("roots read no tasks"),
+        });
+        let calls = Calls {
+            run: Run::new(layer.id, start, count),
+            attempt: 0,
+            priority: layer.priority,
+            template: self.templates.get(template).template.id,
+            fused: SmallVec::new(),
+            label: Label { name: map.name.clone(), key: map.key, layer: true, text: None },
+            work: CallWork::Map { inputs: inputs.collect(), constants: map.constants.clone() },
+            sources: SmallVec::new(),
+        };
+        let options = layer.options.clone();
+        self.teach(id, template);
+        let worker = self.worker_mut(id).expect("alive");
+        worker.begin(template, count, &options);
+        worker.calls.push(calls);
+    }
+
+    /// A worker gets each template once.
+    fn teach(&mut self, id: WorkerId, template: TemplateIx) {
+        let template = &self.templates.get(template).template;
+        let worker = self.workers[id.0 as usize].as_deref_mut().expect("alive");
+        if worker.known.insert(template.id) {
+            worker.templates.push(template.clone());
+        }
+    }
+
+    /// Sends one ready task.
+    fn send(&mut self, id: WorkerId, task: TaskRef) {
+        self.set(task, State::Processing { worker: id });
+        let template = self.template_of(task).expect("a task with a recipe");
+        self.teach(id, template);
+        let fused: SmallVec<[TemplateIx; 1]> = match &self.table.layer(task.layer).recipe {
+            Recipe::Page(page) if !page.fused.is_empty() => {
+                let from = page.fused.partition_point(|(at, _)| *at < task.index);
+                let steps = page.fused[from..].iter().take_while(|(at, _)| *at == task.index);
+                steps.map(|(_, t)| *t).collect()
+            }
+            _ => SmallVec::new(),
+        };
+        for step in &fused {
+            self.teach(id, *step);
+        }
+        let calls = Calls {
+            run: self.table.id(task).run(),
+            attempt: u32::from(self.table.task(task).attempt),
+            priority: self.entry(task).priority,
+            template: self.templates.get(template).template.id,
+            fused: fused.iter().map(|t| self.templates.get(*t).template.id).collect(),
+            label: self.label(task),
+            work: self.call_work(task),
+            sources: self.sources(task, id),
+        };
+        let options = self.table.options(task).clone();
+        let worker = self.worker_mut(id).expect("alive");
+        worker.begin(template, 1, &options);
+        worker.calls.push(calls);
+    }
+
+    pub(crate) fn call_work(&self, task: TaskRef) -> CallWork {
+        let id = |task: &TaskRef| self.table.id(*task);
+        match &self.table.layer(task.layer).recipe {
+            Recipe::Page(page) => {
+                let blob = page.blobs.binary_search_by_key(&task.index, |(index, _)| *index);
+                let args = match blob {
+                    Ok(at) => page.blobs[at].1.clone(),
+                    Err(_) => {
+                        let span = PageRecipe::span(&page.arg_ends, task.index);
+                        Blob::Bytes(page.args.slice(span))
+                    }
+                };
+                let span = PageRecipe::span(&page.dependency_ends, task.index);
+                CallWork::One { args, dependencies: page.dependencies[span].iter().map(id).collect() }
+            }
+            Recipe::Map(map) => {
+                let inputs = map.inputs.iter().map(|input| match input {
+                    MapInput::Values(column) => Input::Values(column.slice(task.index, 1)),
+                    MapInput::Tasks { layer, first } => {
+                        Input::Tasks(id(&TaskRef { layer: *layer, index: first + task.index }))
+                    }
+                    MapInput::List(tasks) => Input::Tasks(id(&tasks[task.index as usize])),
+                });
+                CallWork::Map { inputs: inputs.collect(), constants: map.constants.clone() }
+            }
+            Recipe::Data { .. } => unreachable!("data is never computed"),
+        }
+    }
+
+    /// Where the inputs are that the worker does not have.
+    fn sources(&self, task: TaskRef, worker: WorkerId) -> SmallVec<[Source; 2]> {
+        let mut dependencies = crate::table::TaskList::new();
+        self.table.dependencies(task, &mut dependencies);
+        let away = dependencies.iter().filter(|d| !self.is_held_by(**d, worker));
+        away.filter_map(|dependency| match self.state(*dependency) {
+            State::Memory { holder, nbytes } => Some(Source {
+                run: self.table.id(*dependency).run(),
+                worker: holder,
+                nbytes: nbytes as u64,
+            }),
+            _ => None,
+        })
+        .collect()
+    }
+
+    pub(crate) fn label(&self, task: TaskRef) -> Label {
+        match &self.table.layer(task.layer).recipe {
+            Recipe::Map(map) => {
+                Label { name: map.name.clone(), key: map.key, layer: true, text: None }
+            }
+            Recipe::Page(page) => {
+                let template = self.template_of(task).expect("a page has templates");
+                let text = page.names.binary_search_by_key(&task.index, |(index, _)| *index);
+                Label {
+                    name: self.templates.get(template).template.name.clone(),
+                    key: page.keys[task.index as usize],
+                    layer: false,
+                    text: text.ok().map(|at| page.names[at].1.clone()),
+                }
+            }
+            Recipe::Data { keys, names } => Label {
+                name: names[task.index as usize].clone(),
+                key: keys.get(task.index as usize).copied().unwrap_or(Key(0)),
+                layer: false,
+                text: Some(names[task.index as usize].clone()),
+            },
+        }
+    }
+
+    pub(crate) fn key_text(&self, task: TaskRef) -> String {
+        self.label(task).of(task.index)
+    }
+
+    /// When a worker has nothing to do and another has calls that wait behind long ones, those are
+    /// asked back.
+    fn retract(&mut self) {
+        let idle = self.alive.iter().any(|w| {
+            let worker = self.worker(*w).expect("alive");
+            worker.n_processing < worker.hello.nthreads
+        });
+        if !idle {
+            return;
+        }
+        let victim = self.alive.iter().copied().max_by_key(|w| {
+            let worker = self.worker(*w).expect("alive");
+            worker.n_processing.saturating_sub(worker.hello.nthreads)
+        });
+        let Some(id) = victim else { return };
+        let worker = self.worker_mut(id).expect("alive");
+        if worker.n_processing > worker.hello.nthreads && !worker.retracting {
+            worker.retracting = true;
+            worker.out.push(ToWorker::Retract);
+        }
+    }
+
+    /// For tests of order: where a task stands in line.
+    pub fn priority_of(&self, id: TaskId) -> Option<Priority> {
+        let task = self.table.find(id)?;
+        Some(self.entry(task).priority)
+    }
+}

@@ -1,0 +1,92 @@
+//! Every relation between the parts of the state, recounted from the tasks themselves.
+
+use crate::scheduler::Scheduler;
+use crate::table::{Map, State, TaskList, TaskRef};
+use rasker_protocol::WorkerId;
+
+impl Scheduler {
+    /// What is wrong with the state; empty when all is well. For tests and simulation: it looks at
+    /// every task.
+    pub fn check(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut waiting: Map<TaskRef, u32> = Map::default();
+        let mut alive: Map<TaskRef, u32> = Map::default();
+        let mut load: Map<WorkerId, u32> = Map::default();
+        self.each_record(|task| {
+            let state = self.state(task);
+            if state.is_gone() {
+                return;
+            }
+            let mut dependencies = TaskList::new();
+            self.table.dependencies(task, &mut dependencies);
+            let mut missing = 0;
+            for dependency in dependencies {
+                *alive.entry(dependency).or_default() += 1;
+                if state.is_active() {
+                    *waiting.entry(dependency).or_default() += 1;
+                }
+                if !matches!(self.state(dependency), State::Memory { .. }) {
+                    missing += 1;
+                }
+            }
+            if let State::Processing { worker } = state {
+                *load.entry(worker).or_default() += 1;
+            }
+            self.check_state(task, state, missing, &mut wrong);
+        });
+        self.each_record(|task| {
+            let record = self.table.task(task);
+            if record.state.is_gone() {
+                return;
+            }
+            let counts = (record.waiting_dependents, record.alive_dependents);
+            let expected = (
+                waiting.get(&task).copied().unwrap_or(0),
+                alive.get(&task).copied().unwrap_or(0),
+            );
+            if counts != expected {
+                wrong.push(format!("{task:?}: dependents {counts:?}, counted {expected:?}"));
+            }
+            if !record.is_wanted() && expected == (0, 0) {
+                wrong.push(format!("{task:?} is kept and nobody needs it: {:?}", record.state));
+            }
+        });
+        for &id in &self.alive {
+            let (n, counted) =
+                (self.worker(id).expect("alive").n_processing, load.get(&id).copied().unwrap_or(0));
+            if n != counted {
+                wrong.push(format!("{id:?} has {n} calls in hand, counted {counted}"));
+            }
+        }
+        wrong
+    }
+
+    fn each_record(&self, mut f: impl FnMut(TaskRef)) {
+        for (slot, layer) in (0..).zip(&self.table.layers) {
+            for index in 0..layer.as_ref().map_or(0, |layer| layer.expanded) {
+                f(TaskRef { layer: slot, index });
+            }
+        }
+    }
+
+    fn check_state(&self, task: TaskRef, state: State, missing: u32, wrong: &mut Vec<String>) {
+        let here = |worker: WorkerId| self.worker(worker).is_some();
+        let ok = match state {
+            State::Waiting { missing: m } => m == missing && m > 0,
+            State::Ready => missing == 0,
+            State::Processing { worker } => here(worker),
+            State::Memory { holder, .. } => {
+                here(holder)
+                    && self.table.replicas.get(&task).is_none_or(|r| r.iter().all(|w| here(*w)))
+            }
+            State::Released => {
+                let record = self.table.task(task);
+                !record.is_wanted() && record.waiting_dependents == 0
+            }
+            State::Failed { .. } | State::Alias { .. } | State::Forgotten => true,
+        };
+        if !ok {
+            wrong.push(format!("{task:?} is {state:?} with {missing} inputs missing"));
+        }
+    }
+}

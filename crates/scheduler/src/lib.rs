@@ -1,0 +1,47 @@
+//! Which worker runs which task when: a pure machine.
+//!
+//! ```text
+//!   Event ──► Scheduler::handle ──► Action        no socket, clock, thread, lock or random source
+//!
+//!   submit ─► released ─► waiting ─► queued ─► processing ─► memory ─► released ─► forgotten
+//!                            ▲          ▲          │            │
+//!                            │          └─ retract ┤            │ last holder lost
+//!                            └───── holder lost ◄──┴────────────┘
+//! ```
+//!
+//! The graph and the clients' wishes are ground truth; all else follows from them. A value is kept
+//! while a client wants it or an active task needs it; a recipe is kept while a task that is not
+//! forgotten may need its value again, so any lost value can be made anew.
+//!
+//! # Invariants
+//!
+//! - Only `transition` writes a task's state, with two exceptions that write whole stretches of
+//!   new records: `submit` and `dispatch` (guarded by `the_state_is_sound_after_every_event`).
+//! - Output depends on the events alone (guarded by `two_runs_of_one_seed_are_equal`).
+//! - A report of an old attempt or incarnation changes nothing but a counter
+//!   (guarded by `a_late_result_is_dropped`).
+//! - No cascade recurses (guarded by `a_chain_of_a_million_is_released`).
+//! - Roots are withheld: a worker never has more than a few milliseconds of work in hand
+//!   (guarded by `roots_are_withheld`).
+//!
+//! Reading order: `event`, `scheduler`, `table`, `transition`, `submit`, `report`, `dispatch`,
+//! `membership`, `query`, `invariants`.
+
+mod dispatch;
+mod event;
+mod invariants;
+mod membership;
+mod peer;
+mod query;
+mod report;
+mod scheduler;
+mod submit;
+mod table;
+mod template;
+mod transition;
+
+pub use event::{Action, Event};
+pub use scheduler::Scheduler;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! Workers and clients as the scheduler knows them.
+
+use crate::table::{Map, TaskRef};
+use crate::template::{TemplateIx, Templates};
+use hashbrown::HashSet;
+use rasker_graph::{ClientId, Options, TemplateId};
+use rasker_protocol::{
+    Calls, Peer, Priority, ToClient, ToWorker, WorkerHello, WorkerId, WorkerStatus,
+};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// A ready task in a queue; the smallest runs first. An entry whose task is no longer ready is
+/// skipped when it is met.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Entry {
+    pub priority: Priority,
+    pub index: u32,
+    pub layer: u32,
+}
+
+impl Entry {
+    pub fn task(self) -> TaskRef {
+        TaskRef { layer: self.layer, index: self.index }
+    }
+}
+
+pub(crate) type Queue = BinaryHeap<Reverse<Entry>>;
+
+/// Work that a worker has in hand per thread, ns: enough that it does not run dry between
+/// reports, little enough that none of it waits long behind a slow call.
+pub(crate) const DEPTH_NS: f64 = 5e6;
+
+pub(crate) struct Worker {
+    pub id: WorkerId,
+    pub hello: WorkerHello,
+    pub status: WorkerStatus,
+    /// Ready tasks whose inputs are mostly here; others may take them.
+    pub pending: Queue,
+    /// Ready tasks that may run nowhere else.
+    pub bound: Queue,
+    pub n_processing: u32,
+    processing: Map<TemplateIx, u32>,
+    available: Vec<(String, f64)>,
+    pub known: HashSet<TemplateId, foldhash::fast::FixedState>,
+    pub retracting: bool,
+    // What is to be said at the end of the turn.
+    pub calls: Vec<Calls>,
+    pub templates: Vec<rasker_graph::Template>,
+    pub peers: Vec<Peer>,
+    pub out: Vec<ToWorker>,
+}
+
+impl Worker {
+    pub fn new(id: WorkerId, hello: WorkerHello) -> Worker {
+        Worker {
+            id,
+            available: hello.resources.clone(),
+            hello,
+            status: WorkerStatus::default(),
+            pending: Queue::new(),
+            bound: Queue::new(),
+            n_processing: 0,
+            processing: Map::default(),
+            known: HashSet::default(),
+            retracting: false,
+            calls: Vec::new(),
+            templates: Vec::new(),
+            peers: Vec::new(),
+            out: Vec::new(),
+        }
+    }
+
+    pub fn peer(&self) -> Peer {
+        Peer {
+            worker: self.id,
+            address: self.hello.address.clone(),
+            name: self.hello.name.clone(),
+        }
+    }
+
+    pub fn begin(&mut self, template: TemplateIx, count: u32, options: &Options) {
+        self.n_processing += count;
+        *self.processing.entry(template).or_insert(0) += count;
+        self.reserve(options, -1.0);
+    }
+
+    pub fn end(&mut self, template: TemplateIx, count: u32, options: &Options) {
+        self.n_processing -= count;
+        if let Some(n) = self.processing.get_mut(&template) {
+            *n -= count;
+            if *n == 0 {
+                self.processing.remove(&template);
+            }
+        }
+        self.reserve(options, 1.0);
+    }
+
+    fn reserve(&mut self, options: &Options, sign: f64) {
+        for (name, amount) in &options.resources {
+            if let Some((_, left)) = self.available.iter_mut().find(|(n, _)| n == name) {
+                *left += sign * amount;
+            }
+        }
+    }
+
+    /// Whether the resources a task asks for are free now.
+    pub fn has_free(&self, options: &Options) -> bool {
+        options.resources.iter().all(|(name, amount)| {
+            self.available.iter().any(|(n, left)| n == name && *left + 1e-9 >= *amount)
+        })
+    }
+
+    /// Whether a task may ever run here.
+    pub fn can_run(&self, options: &Options, any_worker: bool) -> bool {
+        let named = any_worker || options.workers.is_empty() || options.workers.iter().any(|w| self.is(w));
+        named
+            && options.resources.iter().all(|(name, amount)| {
+                self.hello.resources.iter().any(|(n, total)| n == name && total >= amount)
+            })
+    }
+
+    /// Whether a user means this worker: by name, address or host.
+    pub fn is(&self, name: &str) -> bool {
+        self.hello.name == name || self.hello.address == name || self.hello.host == name
+    }
+
+    /// Time that the work in hand will take, ns, over all threads.
+    pub fn occupancy_ns(&self, templates: &Templates) -> f64 {
+        self.processing.iter().map(|(t, n)| f64::from(*n) * templates.duration_ns(*t)).sum()
+    }
+
+    /// How many more calls of `duration_ns` this worker can take now.
+    pub fn room(&self, occupancy_ns: f64, duration_ns: f64) -> u32 {
+        let idle = self.hello.nthreads.saturating_sub(self.n_processing);
+        let depth = DEPTH_NS * f64::from(self.hello.nthreads);
+        let fits = ((depth - occupancy_ns) / duration_ns).max(0.0) as u32;
+        idle.max(fits)
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Client {
+    pub name: String,
+    /// What is to be said at the end of the turn.
+    pub finished: Vec<rasker_protocol::Finished>,
+    pub failed: Vec<(rasker_graph::Run, std::sync::Arc<rasker_protocol::Failure>)>,
+    pub pending: Vec<rasker_graph::Run>,
+    pub out: Vec<ToClient>,
+}
+
+/// A question that workers are answering for a client.
+pub(crate) struct Question {
+    pub client: ClientId,
+    pub id: u64,
+    pub waiting: Vec<WorkerId>,
+    pub answers: Vec<(String, rasker_protocol::Datum)>,
+}
+

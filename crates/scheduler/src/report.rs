@@ -1,0 +1,278 @@
+//! What workers report of the calls they were given.
+
+use crate::scheduler::{Scheduler, Step};
+use crate::table::{Recipe, State, TaskRef};
+use crate::template::TemplateIx;
+use rasker_graph::{Run, TaskId};
+use rasker_protocol::{Failure, FailureKind, Finished, Progress, ToWorker, Value, WorkerId};
+use std::sync::Arc;
+
+impl Scheduler {
+    pub(crate) fn on_progress(&mut self, worker: WorkerId, progress: Progress) {
+        match progress {
+            Progress::Finished { run, attempt, elapsed_ns, nbytes, values } => {
+                self.on_finished(worker, run, attempt, elapsed_ns, nbytes, values);
+            }
+            Progress::Failed { run, attempt, failure } => {
+                self.each_current(worker, run, attempt, |s, task| s.on_failed(task, &failure));
+            }
+            Progress::Crashed { run, attempt, reason } => {
+                self.each_current(worker, run, attempt, |s, task| s.on_crashed(task, &reason));
+            }
+            Progress::Retracted { run, attempt } => {
+                // An empty answer leaves the question closed until the worker has moved on.
+                if run.count > 0
+                    && let Some(worker) = self.worker_mut(worker)
+                {
+                    worker.retracting = false;
+                }
+                self.each_current(worker, run, attempt, |s, task| {
+                    s.table.task_mut(task).attempt += 1;
+                    s.make_ready(task);
+                });
+            }
+            Progress::Missing { task, attempt, inputs } => {
+                self.on_missing(worker, task, attempt, &inputs);
+            }
+            Progress::Copied { run, .. } => self.on_copied(worker, run),
+            Progress::Threads { nthreads } => {
+                self.worker_mut(worker).expect("just seen").hello.nthreads = nthreads;
+            }
+            Progress::Dropped { runs } => {
+                for id in runs.into_iter().flat_map(Run::tasks) {
+                    if let Some(task) = self.table.find(id) {
+                        self.lose(task, worker);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether this is the attempt that the worker was given last.
+    fn is_current(&self, worker: WorkerId, task: TaskRef, attempt: u32) -> bool {
+        let layer = self.table.layer(task.layer);
+        if task.index >= layer.expanded {
+            return false;
+        }
+        let record = layer.task(task.index);
+        record.state == (State::Processing { worker }) && u32::from(record.attempt) == attempt
+    }
+
+    /// Calls `f` for the tasks of a run whose attempt is current, taken off the worker's load.
+    fn each_current(
+        &mut self,
+        worker: WorkerId,
+        run: Run,
+        attempt: u32,
+        mut f: impl FnMut(&mut Scheduler, TaskRef),
+    ) {
+        for id in run.tasks() {
+            match self.table.find(id) {
+                Some(task) if self.is_current(worker, task, attempt) => {
+                    self.unload(task, 1, worker);
+                    f(self, task);
+                    self.settle();
+                }
+                _ => self.n_stale += 1,
+            }
+        }
+    }
+
+    pub(crate) fn template_of(&self, task: TaskRef) -> Option<TemplateIx> {
+        match &self.table.layer(task.layer).recipe {
+            Recipe::Map(map) => Some(map.template),
+            Recipe::Page(page) => {
+                Some(page.templates[page.template[task.index as usize] as usize])
+            }
+            Recipe::Data { .. } => None,
+        }
+    }
+
+    /// `count` calls like this one are off the worker's hands.
+    pub(crate) fn unload(&mut self, task: TaskRef, count: u32, worker: WorkerId) {
+        let Some(template) = self.template_of(task) else { return };
+        let options = self.table.options(task).clone();
+        if let Some(worker) = self.worker_mut(worker) {
+            worker.end(template, count, &options);
+        }
+    }
+
+    fn on_finished(
+        &mut self,
+        worker: WorkerId,
+        run: Run,
+        attempt: u32,
+        elapsed_ns: u64,
+        nbytes: u64,
+        values: Option<Value>,
+    ) {
+        if let Some(worker) = self.worker_mut(worker) {
+            worker.retracting = false;
+        }
+        let Some(&slot) = self.table.by_id.get(&run.layer) else {
+            return self.discard(worker, run);
+        };
+        let first = TaskRef { layer: slot, index: run.start };
+        if run.end() > self.table.layer(slot).expanded {
+            return self.discard(worker, run);
+        }
+        if let Some(template) = self.template_of(first) {
+            self.templates.observe(template, run.count, elapsed_ns);
+        }
+        let each = nbytes as f32 / run.count as f32;
+        // Stretches of the run that are current, and of those that the client wants.
+        let mut wanted: Option<Run> = None;
+        let mut n_current = 0;
+        for index in run.indices() {
+            let task = TaskRef { layer: slot, index };
+            if !self.is_current(worker, task, attempt) {
+                self.discard(worker, Run::new(run.layer, index, 1));
+                continue;
+            }
+            n_current += 1;
+            if self.table.task(task).wanted {
+                match &mut wanted {
+                    Some(stretch) if stretch.end() == index => stretch.count += 1,
+                    _ => {
+                        self.report_run(slot, wanted, run, each, worker, values.as_ref());
+                        wanted = Some(Run::new(run.layer, index, 1));
+                    }
+                }
+            }
+            self.finish(task, worker, each);
+            if self.table.task(task).also_wanted {
+                self.report_others(task, worker, each);
+            }
+        }
+        self.report_run(slot, wanted, run, each, worker, values.as_ref());
+        if n_current > 0 {
+            self.unload(first, n_current, worker);
+        }
+    }
+
+    /// Tells the client that submitted the layer of a stretch of finished tasks.
+    fn report_run(
+        &mut self,
+        slot: u32,
+        stretch: Option<Run>,
+        run: Run,
+        each: f32,
+        holder: WorkerId,
+        values: Option<&Value>,
+    ) {
+        let Some(stretch) = stretch else { return };
+        let layer = self.table.layer(slot);
+        let (client, rides) = (layer.client, layer.wants_values);
+        let values = values
+            .filter(|_| rides)
+            .map(|column| column.slice(stretch.start - run.start, stretch.count));
+        let nbytes = (each * stretch.count as f32) as u64;
+        let held_as = TaskId::new(stretch.layer, stretch.start);
+        if let Some(client) = self.clients.get_mut(&client) {
+            client.finished.push(Finished { run: stretch, held_as, holder, nbytes, values });
+        }
+    }
+
+    fn report_others(&mut self, task: TaskRef, holder: WorkerId, nbytes: f32) {
+        let held_as = self.table.id(task);
+        let nbytes = nbytes as u64;
+        for (client, name) in self.table.also_wanted.get(&task).into_iter().flatten() {
+            if let Some(client) = self.clients.get_mut(client) {
+                let run = name.run();
+                client.finished.push(Finished { run, held_as, holder, nbytes, values: None });
+            }
+        }
+    }
+
+    /// A result of an attempt that counts no more: the worker may drop it, unless it holds the
+    /// value for another reason.
+    fn discard(&mut self, worker: WorkerId, run: Run) {
+        self.n_stale += u64::from(run.count);
+        for id in run.tasks() {
+            let held = self.table.find(id).is_some_and(|task| self.is_held_by(task, worker));
+            if !held && let Some(worker) = self.worker_mut(worker) {
+                match worker.out.last_mut() {
+                    Some(ToWorker::Free(runs)) => Run::push(runs, id),
+                    _ => worker.out.push(ToWorker::Free(vec![id.run()])),
+                }
+            }
+        }
+    }
+
+    pub(crate) fn is_held_by(&self, task: TaskRef, worker: WorkerId) -> bool {
+        if task.index >= self.table.layer(task.layer).expanded {
+            return false;
+        }
+        matches!(self.state(task), State::Memory { holder, .. } if holder == worker)
+            || self.table.replicas.get(&task).is_some_and(|r| r.contains(&worker))
+    }
+
+    fn on_failed(&mut self, task: TaskRef, failure: &Arc<Failure>) {
+        let allowed = self.table.options(task).retries;
+        let record = self.table.task_mut(task);
+        if record.retries_used < allowed && failure.kind == FailureKind::Exception {
+            record.retries_used += 1;
+            return self.take_back(task);
+        }
+        let attempts = u32::from(record.retries_used) + 1;
+        let failure = if attempts > 1 {
+            Arc::new(Failure { attempts, ..(**failure).clone() })
+        } else {
+            failure.clone()
+        };
+        let failure = self.add_failure(failure);
+        self.todo.push(Step::Fail(task, failure));
+    }
+
+    /// The task ran in an executor or on a worker that died.
+    pub(crate) fn on_crashed(&mut self, task: TaskRef, reason: &str) {
+        let record = self.table.task_mut(task);
+        record.suspicion += 1;
+        if record.suspicion <= self.allowed_failures {
+            return self.take_back(task);
+        }
+        let attempts = u32::from(record.suspicion);
+        let key = self.key_text(task);
+        let text = format!(
+            "task \"{key}\" was running {attempts} times while its executor died; \
+             the last time: {reason}"
+        );
+        let mut failure = Failure::new(FailureKind::Killed, key, text);
+        failure.attempts = attempts;
+        let failure = self.add_failure(Arc::new(failure));
+        self.todo.push(Step::Fail(task, failure));
+    }
+
+    /// A call was given up: inputs were not where this scheduler said.
+    fn on_missing(
+        &mut self,
+        worker: WorkerId,
+        id: TaskId,
+        attempt: u32,
+        inputs: &[(TaskId, WorkerId)],
+    ) {
+        for (input, holder) in inputs {
+            if let Some(task) = self.table.find(*input) {
+                self.lose(task, *holder);
+            }
+        }
+        self.settle();
+        self.each_current(worker, id.run(), attempt, |s, task| s.take_back(task));
+    }
+
+    fn on_copied(&mut self, worker: WorkerId, run: Run) {
+        for id in run.tasks() {
+            let task = self.table.find(id).filter(|task| {
+                task.index < self.table.layer(task.layer).expanded
+                    && matches!(self.state(*task), State::Memory { .. })
+            });
+            match task {
+                Some(task) if !self.is_held_by(task, worker) => {
+                    self.table.replicas.entry(task).or_default().push(worker);
+                }
+                Some(_) => {}
+                None => self.discard(worker, id.run()),
+            }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The machine: its parts and its one door.
+
+use crate::event::{Action, Event};
+use crate::peer::{Client, Queue, Question, Worker};
+use crate::table::{Map, Table, TaskRef};
+use crate::template::Templates;
+use rasker_graph::ClientId;
+use rasker_protocol::{Datum, Failure, FromClient, FromWorker, Priority, ToClient, ToWorker, WorkerId};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// A cascade is a list of these, worked off until it is empty: nothing here recurses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    /// The task may not be needed any more.
+    Consider(TaskRef),
+    /// The task's value is needed and there is no plan to make it.
+    Compute(TaskRef),
+    Fail(TaskRef, u32),
+}
+
+/// See the crate's essay.
+pub struct Scheduler {
+    pub(crate) table: Table,
+    pub(crate) templates: Templates,
+    pub(crate) workers: Vec<Option<Box<Worker>>>,
+    /// Workers that are there, ascending.
+    pub(crate) alive: Vec<WorkerId>,
+    pub(crate) clients: BTreeMap<ClientId, Client>,
+    pub(crate) failures: Vec<Option<(Arc<Failure>, u32)>>,
+    pub(crate) free_failures: Vec<u32>,
+    /// Layers with roots beyond their cursor.
+    pub(crate) roots: BTreeMap<(Priority, u32), ()>,
+    /// Ready tasks that any worker may run.
+    pub(crate) ready: Queue,
+    /// Ready tasks that no worker here may run.
+    pub(crate) unplaceable: Vec<TaskRef>,
+    pub(crate) todo: Vec<Step>,
+    pub(crate) n_submitted: u64,
+    pub(crate) n_stale: u64,
+    pub(crate) questions: Map<u64, Question>,
+    pub(crate) n_questions: u64,
+    pub(crate) events: VecDeque<(String, f64, Datum)>,
+    pub(crate) allowed_failures: u8,
+    pub(crate) now_ns: u64,
+}
+
+impl Default for Scheduler {
+    fn default() -> Scheduler {
+        Scheduler::new()
+    }
+}
+
+impl Scheduler {
+    pub fn new() -> Scheduler {
+        Scheduler {
+            table: Table::default(),
+            templates: Templates::default(),
+            workers: Vec::new(),
+            alive: Vec::new(),
+            clients: BTreeMap::new(),
+            failures: Vec::new(),
+            free_failures: Vec::new(),
+            roots: BTreeMap::new(),
+            ready: Queue::new(),
+            unplaceable: Vec::new(),
+            todo: Vec::new(),
+            n_submitted: 0,
+            n_stale: 0,
+            questions: Map::default(),
+            n_questions: 0,
+            events: VecDeque::new(),
+            allowed_failures: 3,
+            now_ns: 0,
+        }
+    }
+
+    /// The one door: what happened goes in, what is to be done comes out. Work is handed out and
+    /// messages are made at [`Event::Turn`], so that a batch of events costs one decision.
+    pub fn handle(&mut self, now_ns: u64, event: Event, out: &mut Vec<Action>) {
+        self.now_ns = now_ns;
+        match event {
+            Event::ClientJoined { client, name } => self.on_client_joined(client, name),
+            Event::ClientLeft { client } => self.on_client_left(client),
+            Event::FromClient { client, message } => self.on_client_message(client, message),
+            Event::WorkerJoined { worker, hello } => self.on_worker_joined(worker, hello),
+            Event::WorkerLeft { worker, reason } => self.on_worker_left(worker, &reason),
+            Event::FromWorker { worker, message } => self.on_worker_message(worker, message),
+            Event::Turn => {
+                self.dispatch();
+                self.speak(out);
+            }
+        }
+        self.settle();
+    }
+
+    fn on_client_message(&mut self, client: ClientId, message: FromClient) {
+        if !self.clients.contains_key(&client) {
+            self.n_stale += 1;
+            return;
+        }
+        match message {
+            FromClient::Submit(submit) => self.on_submit(client, submit),
+            FromClient::Release(runs) => self.on_release(client, &runs),
+            FromClient::Cancel { runs, reason } => self.on_cancel(&runs, &reason),
+            FromClient::Retry(tasks) => self.on_retry(&tasks),
+            FromClient::Scattered(scattered) => self.on_scattered(client, scattered),
+            FromClient::Adopt { task, key, index } => self.on_adopt(client, task, key, index),
+            FromClient::Ask { id, query } => self.on_query(client, id, query),
+        }
+    }
+
+    fn on_worker_message(&mut self, worker: WorkerId, message: FromWorker) {
+        if self.worker(worker).is_none() {
+            // From an incarnation that is counted as lost: whatever it says is void.
+            self.n_stale += 1;
+            return;
+        }
+        match message {
+            FromWorker::Progress(items) => {
+                for item in items {
+                    self.on_progress(worker, item);
+                    self.settle();
+                }
+            }
+            FromWorker::Answer { id, answer } => self.on_answer(worker, id, answer),
+            FromWorker::Status(status) => {
+                self.worker_mut(worker).expect("just seen").status = status;
+            }
+        }
+    }
+
+    pub(crate) fn worker(&self, id: WorkerId) -> Option<&Worker> {
+        self.workers.get(id.0 as usize)?.as_deref()
+    }
+
+    pub(crate) fn worker_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
+        self.workers.get_mut(id.0 as usize)?.as_deref_mut()
+    }
+
+    /// Sends what the turn has gathered, one message of a kind per peer.
+    fn speak(&mut self, out: &mut Vec<Action>) {
+        for (&id, client) in &mut self.clients {
+            out.extend(client.out.drain(..).map(|message| Action::ToClient(id, message)));
+            if !client.pending.is_empty() {
+                let runs = std::mem::take(&mut client.pending);
+                out.push(Action::ToClient(id, ToClient::Pending(runs)));
+            }
+            if !client.finished.is_empty() {
+                let finished = std::mem::take(&mut client.finished);
+                out.push(Action::ToClient(id, ToClient::Finished(finished)));
+            }
+            if !client.failed.is_empty() {
+                let failed = std::mem::take(&mut client.failed);
+                out.push(Action::ToClient(id, ToClient::Failed(failed)));
+            }
+        }
+        for &id in &self.alive {
+            let worker = self.workers[id.0 as usize].as_deref_mut().expect("alive");
+            out.extend(worker.out.drain(..).map(|message| Action::ToWorker(id, message)));
+            if !worker.calls.is_empty() || !worker.peers.is_empty() {
+                let message = ToWorker::Compute {
+                    templates: std::mem::take(&mut worker.templates),
+                    calls: std::mem::take(&mut worker.calls),
+                    peers: std::mem::take(&mut worker.peers),
+                };
+                out.push(Action::ToWorker(id, message));
+            }
+        }
+    }
+
+    /// Messages that were dropped because their sender or attempt was out of date.
+    pub fn n_stale(&self) -> u64 {
+        self.n_stale
+    }
+
+    /// Bytes of the records, edges and keys of all tasks.
+    pub fn nbytes(&self) -> usize {
+        self.table.nbytes()
+    }
+
+    /// Tasks that are not forgotten.
+    pub fn n_tasks(&self) -> u64 {
+        self.table.layers.iter().flatten().map(|layer| u64::from(layer.alive)).sum()
+    }
+
+    pub(crate) fn add_failure(&mut self, failure: Arc<Failure>) -> u32 {
+        match self.free_failures.pop() {
+            Some(at) => {
+                self.failures[at as usize] = Some((failure, 0));
+                at
+            }
+            None => {
+                self.failures.push(Some((failure, 0)));
+                self.failures.len() as u32 - 1
+            }
+        }
+    }
+
+    pub(crate) fn failure(&self, at: u32) -> &Arc<Failure> {
+        &self.failures[at as usize].as_ref().expect("a failure in use").0
+    }
+
+    pub(crate) fn hold_failure(&mut self, at: u32, by: i32) {
+        let slot = &mut self.failures[at as usize];
+        let (_, count) = slot.as_mut().expect("a failure in use");
+        *count = count.saturating_add_signed(by);
+        if *count == 0 && by < 0 {
+            *slot = None;
+            self.free_failures.push(at);
+        }
+    }
+}

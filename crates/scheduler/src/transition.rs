@@ -1,0 +1,348 @@
+//! The only code that writes a task's state. A change of one task is a step; what follows from it
+//! is pushed to the list of steps.
+//!
+//! The counters of a task follow from the states of its dependents:
+//! `waiting_dependents` counts the active ones, `alive_dependents` those that are not forgotten.
+
+use crate::scheduler::{Scheduler, Step};
+use crate::table::{Recipe, State, TaskList, TaskRef};
+use rasker_graph::Run;
+use rasker_protocol::{Failure, FailureKind, Finished, ToWorker, WorkerId};
+use std::sync::Arc;
+
+impl Scheduler {
+    pub(crate) fn settle(&mut self) {
+        while let Some(step) = self.todo.pop() {
+            let (Step::Consider(task) | Step::Compute(task) | Step::Fail(task, _)) = step;
+            if self.table.layers[task.layer as usize].is_none() {
+                // Its layer went with an earlier step.
+                continue;
+            }
+            match step {
+                Step::Consider(task) => self.consider(task),
+                Step::Compute(task) => self.compute(task),
+                Step::Fail(task, failure) => self.fail(task, failure),
+            }
+        }
+    }
+
+    pub(crate) fn set(&mut self, task: TaskRef, state: State) {
+        let record = self.table.task_mut(task);
+        let before = std::mem::replace(&mut record.state, state);
+        if let State::Failed { failure } = state {
+            self.hold_failure(failure, 1);
+        }
+        if let State::Failed { failure } = before {
+            self.hold_failure(failure, -1);
+        }
+    }
+
+    pub(crate) fn state(&self, task: TaskRef) -> State {
+        self.table.task(task).state
+    }
+
+    fn each_dependent(&mut self, task: TaskRef, mut f: impl FnMut(&mut Scheduler, TaskRef)) {
+        let mut dependents = TaskList::new();
+        self.table.dependents(task, &mut dependents);
+        for dependent in dependents {
+            f(self, dependent);
+        }
+    }
+
+    fn each_dependency(&mut self, task: TaskRef, mut f: impl FnMut(&mut Scheduler, TaskRef)) {
+        let mut dependencies = TaskList::new();
+        self.table.dependencies(task, &mut dependencies);
+        for dependency in dependencies {
+            f(self, dependency);
+        }
+    }
+
+    fn wake(&mut self, task: TaskRef) {
+        if let State::Waiting { missing } = self.state(task) {
+            if missing > 1 {
+                self.set(task, State::Waiting { missing: missing - 1 });
+            } else {
+                self.make_ready(task);
+            }
+        }
+    }
+
+    /// Plans to make a value: its inputs are needed from now on.
+    fn compute(&mut self, task: TaskRef) {
+        if self.state(task) != State::Released {
+            return;
+        }
+        if matches!(self.table.layer(task.layer).recipe, Recipe::Data { .. }) {
+            let failure = self.lost_failure(task);
+            self.todo.push(Step::Fail(task, failure));
+            return;
+        }
+        self.set(task, State::Waiting { missing: u32::MAX });
+        let mut missing = 0;
+        let mut failed = None;
+        self.each_dependency(task, |s, dependency| {
+            s.table.task_mut(dependency).waiting_dependents += 1;
+            match s.state(dependency) {
+                State::Memory { .. } => {}
+                State::Failed { failure } => failed = Some(failure),
+                state => {
+                    missing += 1;
+                    if state == State::Released {
+                        s.todo.push(Step::Compute(dependency));
+                    }
+                }
+            }
+        });
+        if let Some(failure) = failed {
+            self.todo.push(Step::Fail(task, failure));
+        } else if missing == 0 {
+            self.make_ready(task);
+        } else {
+            self.set(task, State::Waiting { missing });
+        }
+    }
+
+    fn lost_failure(&mut self, task: TaskRef) -> u32 {
+        let key = self.key_text(task);
+        let text = format!(
+            "value \"{key}\" was lost with its last holder and has no recipe; \
+             scatter it to several workers with broadcast=True, or make it in a task"
+        );
+        self.add_failure(Arc::new(Failure::new(FailureKind::Lost, key, text)))
+    }
+
+    /// The task is active no more: its inputs may be.
+    pub(crate) fn release_inputs(&mut self, task: TaskRef) {
+        self.each_dependency(task, |s, dependency| {
+            let record = s.table.task_mut(dependency);
+            record.waiting_dependents -= 1;
+            if record.waiting_dependents == 0 && !record.is_wanted() {
+                s.todo.push(Step::Consider(dependency));
+            }
+        });
+    }
+
+    /// A worker made the value.
+    pub(crate) fn finish(&mut self, task: TaskRef, worker: WorkerId, nbytes: f32) {
+        self.set(task, State::Memory { holder: worker, nbytes });
+        self.release_inputs(task);
+        self.each_dependent(task, |s, dependent| s.wake(dependent));
+        let record = self.table.task(task);
+        if record.waiting_dependents == 0 && !record.is_wanted() {
+            self.todo.push(Step::Consider(task));
+        }
+    }
+
+    /// The task's value cannot be made; nor can those of its dependents.
+    fn fail(&mut self, task: TaskRef, failure: u32) {
+        let state = self.state(task);
+        if matches!(state, State::Failed { .. }) || state.is_gone() {
+            return;
+        }
+        self.hold_failure(failure, 1);
+        self.set(task, State::Failed { failure });
+        if state.is_active() {
+            self.release_inputs(task);
+        }
+        let reason = self.failure(failure).clone();
+        self.tell_wanting(task, |client, run| client.failed.push((run, reason.clone())));
+        self.each_dependent(task, |s, dependent| {
+            if matches!(s.state(dependent), State::Waiting { .. }) {
+                s.todo.push(Step::Fail(dependent, failure));
+            }
+        });
+        if !self.table.task(task).is_wanted() {
+            self.todo.push(Step::Consider(task));
+        }
+        self.hold_failure(failure, -1);
+    }
+
+    /// Calls `tell` for every client that wants the task, with that client's name for it.
+    pub(crate) fn tell_wanting(
+        &mut self,
+        task: TaskRef,
+        mut tell: impl FnMut(&mut crate::peer::Client, Run),
+    ) {
+        let layer = self.table.layer(task.layer);
+        let record = layer.task(task.index);
+        if record.wanted
+            && let Some(client) = self.clients.get_mut(&layer.client)
+        {
+            tell(client, Run::new(layer.id, task.index, 1));
+        }
+        if record.also_wanted {
+            for (client, name) in self.table.also_wanted.get(&task).into_iter().flatten() {
+                if let Some(client) = self.clients.get_mut(client) {
+                    tell(client, name.run());
+                }
+            }
+        }
+    }
+
+    /// Whether the task is in memory: tells all who want it.
+    pub(crate) fn report(&mut self, task: TaskRef) {
+        let State::Memory { holder, nbytes } = self.state(task) else { return };
+        let held_as = self.table.id(task);
+        let nbytes = nbytes as u64;
+        self.tell_wanting(task, |client, run| {
+            client.finished.push(Finished { run, held_as, holder, nbytes, values: None });
+        });
+    }
+
+    /// Lets go of what nobody needs any more.
+    fn consider(&mut self, task: TaskRef) {
+        let record = self.table.task(task);
+        if record.is_wanted() || record.waiting_dependents > 0 || record.state.is_gone() {
+            return;
+        }
+        let alive = record.alive_dependents > 0;
+        match record.state {
+            State::Memory { .. } => {
+                self.free(task);
+                self.set(task, State::Released);
+            }
+            State::Waiting { .. } | State::Ready => {
+                self.set(task, State::Released);
+                self.release_inputs(task);
+            }
+            State::Processing { worker } => {
+                self.stop(task, worker);
+                self.set(task, State::Released);
+                self.release_inputs(task);
+            }
+            _ => {}
+        }
+        if !alive {
+            self.forget(task);
+        }
+    }
+
+    /// Tells a worker that a call need not run, and takes it off its load.
+    pub(crate) fn stop(&mut self, task: TaskRef, worker: WorkerId) {
+        let attempt = u32::from(self.table.task(task).attempt);
+        self.table.task_mut(task).attempt += 1;
+        let run = self.table.id(task).run();
+        self.unload(task, 1, worker);
+        if let Some(worker) = self.worker_mut(worker) {
+            match worker.out.last_mut() {
+                Some(ToWorker::Cancel(runs)) => runs.push((run, attempt)),
+                _ => worker.out.push(ToWorker::Cancel(vec![(run, attempt)])),
+            }
+        }
+    }
+
+    /// Frees the value on all its holders.
+    pub(crate) fn free(&mut self, task: TaskRef) {
+        let State::Memory { holder, .. } = self.state(task) else { return };
+        let id = self.table.id(task);
+        let replicas = self.table.replicas.remove(&task).unwrap_or_default();
+        for worker in std::iter::once(holder).chain(replicas) {
+            if let Some(worker) = self.worker_mut(worker) {
+                match worker.out.last_mut() {
+                    Some(ToWorker::Free(runs)) => Run::push(runs, id),
+                    _ => worker.out.push(ToWorker::Free(vec![id.run()])),
+                }
+            }
+        }
+    }
+
+    fn forget(&mut self, task: TaskRef) {
+        self.table.remove_key(task);
+        self.table.clear_edges(task);
+        self.set(task, State::Forgotten);
+        self.each_dependency(task, |s, dependency| {
+            let record = s.table.task_mut(dependency);
+            record.alive_dependents -= 1;
+            if record.alive_dependents == 0 {
+                s.table.clear_edges(dependency);
+                s.todo.push(Step::Consider(dependency));
+            }
+        });
+        let layer = self.table.layer_mut(task.layer);
+        if let Recipe::Page(page) = &mut layer.recipe
+            && let Ok(at) = page.blobs.binary_search_by_key(&task.index, |(index, _)| *index)
+        {
+            page.blobs[at].1 = rasker_graph::Blob::EMPTY;
+        }
+        self.drop_tasks(task.layer, 1);
+    }
+
+    /// `n` more tasks of a layer are forgotten; the layer goes with its last.
+    pub(crate) fn drop_tasks(&mut self, slot: u32, n: u32) {
+        let layer = self.table.layer_mut(slot);
+        layer.alive -= n;
+        if layer.alive > 0 {
+            return;
+        }
+        let priority = layer.priority;
+        self.roots.remove(&(priority, slot));
+        for template in crate::submit::templates_of(&self.table.layer(slot).recipe) {
+            self.templates.layer_removed(template);
+        }
+        self.detach_layer(slot);
+        self.table.remove_layer(slot);
+    }
+
+    /// Layers that were read by position no longer know this one.
+    fn detach_layer(&mut self, slot: u32) {
+        let mut read = Vec::new();
+        if let Recipe::Map(map) = &self.table.layer(slot).recipe {
+            for input in &map.inputs {
+                if let crate::table::MapInput::Tasks { layer, .. } = input {
+                    read.push(*layer);
+                }
+            }
+        }
+        for layer in read {
+            if let Some(layer) = self.table.layers[layer as usize].as_mut() {
+                layer.dependents.retain(|(dependent, _)| *dependent != slot);
+            }
+        }
+    }
+
+    /// A holder of the value is gone. If it was the last one the value has to be made again.
+    pub(crate) fn lose(&mut self, task: TaskRef, worker: WorkerId) {
+        let State::Memory { holder, nbytes } = self.state(task) else { return };
+        let replicas = self.table.replicas.get_mut(&task);
+        let mut other = None;
+        if let Some(replicas) = replicas {
+            replicas.retain(|r| *r != worker);
+            if holder == worker {
+                other = replicas.pop();
+            }
+            if replicas.is_empty() {
+                self.table.replicas.remove(&task);
+            }
+        }
+        if holder != worker {
+            return;
+        }
+        if let Some(holder) = other {
+            self.set(task, State::Memory { holder, nbytes });
+            self.report(task);
+            return;
+        }
+        self.set(task, State::Released);
+        self.table.task_mut(task).attempt += 1;
+        self.each_dependent(task, |s, dependent| match s.state(dependent) {
+            State::Waiting { missing } => s.set(dependent, State::Waiting { missing: missing + 1 }),
+            State::Ready => s.set(dependent, State::Waiting { missing: 1 }),
+            _ => {}
+        });
+        let record = self.table.task(task);
+        if record.is_wanted() || record.waiting_dependents > 0 {
+            self.todo.push(Step::Compute(task));
+            self.tell_wanting(task, |client, run| client.pending.push(run));
+        } else {
+            self.todo.push(Step::Consider(task));
+        }
+    }
+
+    /// Takes a call back that a worker was to run, to be planned anew.
+    pub(crate) fn take_back(&mut self, task: TaskRef) {
+        self.table.task_mut(task).attempt += 1;
+        self.set(task, State::Released);
+        self.release_inputs(task);
+        self.todo.push(Step::Compute(task));
+    }
+}

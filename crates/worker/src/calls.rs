@@ -1,0 +1,409 @@
+//! A call's way through the worker: inputs gathered, ready, given to an executor, done.
+
+use crate::event::Action;
+use crate::executor::{Executor, FEED_NS};
+use crate::held::Form;
+use crate::worker::{Waiting, Worker};
+use rasker_graph::{Input, Run, TaskId};
+use rasker_protocol::{
+    CallWork, Calls, Done, ExecutorCalls, ExecutorId, ExecutorWork, FromExecutor, FromWorker, Given,
+    GivenInput, Outcome, Priority, Progress, ToExecutor, Value,
+};
+use smallvec::SmallVec;
+
+/// What a call is taken to last before one has been seen: one at a time.
+const UNKNOWN_NS: f64 = FEED_NS;
+
+type ReadyKey = (Priority, u64, u32);
+
+fn ready_key(calls: &Calls) -> ReadyKey {
+    (calls.priority, calls.run.layer.0, calls.run.start)
+}
+
+impl Worker {
+    /// Takes calls in: ready if all inputs are here, else their inputs are sent for.
+    pub(crate) fn admit(&mut self, calls: Calls) {
+        if self.labels.len() > 4096 {
+            self.labels.pop_first();
+        }
+        self.labels.insert(calls.run, calls.label.clone());
+        if !calls.has_dependencies() {
+            self.ready.insert(ready_key(&calls), calls);
+            return;
+        }
+        let mut missing = hashbrown::HashSet::default();
+        for index in calls.run.indices() {
+            for input in calls.dependencies(index) {
+                if !self.held.contains(input) {
+                    missing.insert(input);
+                }
+            }
+        }
+        if missing.is_empty() {
+            self.ready.insert(ready_key(&calls), calls);
+            return;
+        }
+        let mut homeless = Vec::new();
+        let mut inputs: Vec<TaskId> = missing.iter().copied().collect();
+        inputs.sort_unstable();
+        for input in inputs {
+            if self.fetching.contains_key(&input) {
+                continue;
+            }
+            let source = calls.sources.iter().find(|source| source.run.contains(input));
+            match source {
+                Some(source) => {
+                    self.fetching.insert(input, source.worker);
+                    self.to_fetch.entry(source.worker).or_default().push(input);
+                }
+                None => homeless.push(input),
+            }
+        }
+        if !homeless.is_empty() {
+            return self.give_up(&calls, &homeless);
+        }
+        self.n_waiting += 1;
+        let number = self.n_waiting;
+        for input in &missing {
+            self.wanted_by.entry(*input).or_default().push(number);
+        }
+        self.waiting.insert(number, Waiting { calls, missing });
+    }
+
+    /// Tells the scheduler that inputs are not where it thought.
+    fn give_up(&mut self, calls: &Calls, inputs: &[TaskId]) {
+        for index in calls.run.indices() {
+            let read = calls.dependencies(index);
+            let gone = inputs.iter().filter(|input| read.contains(input));
+            let inputs = gone.filter_map(|input| {
+                let source = calls.sources.iter().find(|source| source.run.contains(*input));
+                source.map(|source| (*input, source.worker))
+            });
+            let task = TaskId::new(calls.run.layer, index);
+            let inputs = inputs.collect();
+            self.progress.push(Progress::Missing { task, attempt: calls.attempt, inputs });
+        }
+    }
+
+    /// An input is here, or will never be: the calls that wait for it move on.
+    pub(crate) fn arrived(&mut self, input: TaskId, is_here: bool) {
+        for number in self.wanted_by.remove(&input).unwrap_or_default() {
+            let Some(waiting) = self.waiting.get_mut(&number) else { continue };
+            waiting.missing.remove(&input);
+            if !is_here {
+                let waiting = self.waiting.remove(&number).expect("just seen");
+                self.give_up(&waiting.calls, &[input]);
+            } else if waiting.missing.is_empty() {
+                let Waiting { calls, .. } = self.waiting.remove(&number).expect("just seen");
+                self.ready.insert(ready_key(&calls), calls);
+            }
+        }
+    }
+
+    /// Gives ready calls to executors with room, the first in line first.
+    pub(crate) fn feed(&mut self) {
+        loop {
+            let durations = &self.durations;
+            let duration = |id| durations.get(&id).copied().unwrap_or(UNKNOWN_NS);
+            let Some((&key, calls)) = self.ready.first_key_value() else { return };
+            let each = duration(calls.template);
+            let room = |executor: &Executor| {
+                if !executor.is_up {
+                    return 0;
+                }
+                let idle = executor.nthreads.saturating_sub(executor.n_given);
+                let depth = FEED_NS * f64::from(executor.nthreads);
+                idle.max(((depth - executor.load_ns(duration)) / each).max(0.0) as u32)
+            };
+            let best = (0..self.executors.len()).max_by_key(|i| room(&self.executors[*i]));
+            let n = best.map_or(0, |at| room(&self.executors[at]));
+            let Some(at) = best.filter(|_| n > 0) else { return };
+            let mut calls = self.ready.remove(&key).expect("just seen");
+            if calls.run.count > n {
+                let front = calls.split_front(n);
+                self.ready.insert(ready_key(&calls), calls);
+                calls = front;
+            }
+            self.give(at, calls);
+        }
+    }
+
+    fn give(&mut self, at: usize, calls: Calls) {
+        let id = self.executors[at].id;
+        let mut missing = hashbrown::HashSet::default();
+        let work = match &calls.work {
+            CallWork::One { args, dependencies } => {
+                let given = dependencies.iter().map(|task| self.given(*task, id, &mut missing));
+                ExecutorWork::One { args: args.clone(), given: given.collect() }
+            }
+            CallWork::Map { inputs, constants } => {
+                let count = calls.run.count;
+                let inputs = inputs.iter().map(|input| match input {
+                    Input::Values(column) => GivenInput::Values(column.clone()),
+                    Input::Tasks(first) => GivenInput::Each(
+                        (0..count)
+                            .map(|i| TaskId::new(first.layer, first.index + i))
+                            .map(|task| self.given(task, id, &mut missing))
+                            .collect(),
+                    ),
+                    Input::TaskList(tasks) => GivenInput::Each(
+                        tasks.iter().map(|task| self.given(*task, id, &mut missing)).collect(),
+                    ),
+                });
+                ExecutorWork::Map { inputs: inputs.collect(), constants: constants.clone() }
+            }
+        };
+        if !missing.is_empty() {
+            return self.wait_for_exports(calls, missing);
+        }
+        let executor = &mut self.executors[at];
+        executor.teach(calls.template, &self.templates);
+        for step in &calls.fused {
+            executor.teach(*step, &self.templates);
+        }
+        let Calls { run, attempt, template, label, .. } = calls;
+        executor.give(ExecutorCalls { run, attempt, template, label, work });
+    }
+
+    /// An input as an executor can take it; `missing` gets those that live in another one, and
+    /// those that went away meanwhile.
+    fn given(
+        &self,
+        task: TaskId,
+        executor: ExecutorId,
+        missing: &mut hashbrown::HashSet<TaskId, foldhash::fast::FixedState>,
+    ) -> Given {
+        match self.held.get(task) {
+            Some(Form::Live { executor: e, .. }) if e == executor => Given::Live(task),
+            Some(Form::Value(value)) => Given::Value(value),
+            _ => {
+                missing.insert(task);
+                Given::Live(task)
+            }
+        }
+    }
+
+    fn wait_for_exports(
+        &mut self,
+        calls: Calls,
+        missing: hashbrown::HashSet<TaskId, foldhash::fast::FixedState>,
+    ) {
+        let mut gone: SmallVec<[TaskId; 2]> = SmallVec::new();
+        for input in &missing {
+            match self.held.get(*input) {
+                Some(Form::Live { executor, .. }) => self.export(*input, executor, None),
+                _ => gone.push(*input),
+            }
+        }
+        if !gone.is_empty() {
+            gone.sort_unstable();
+            return self.give_up(&calls, &gone);
+        }
+        self.n_waiting += 1;
+        for input in &missing {
+            self.wanted_by.entry(*input).or_default().push(self.n_waiting);
+        }
+        self.waiting.insert(self.n_waiting, Waiting { calls, missing });
+    }
+
+    pub(crate) fn export(&mut self, task: TaskId, executor: ExecutorId, value: Option<Value>) {
+        if self.exporting.insert(task)
+            && let Some(executor) = self.executor_mut(executor)
+        {
+            match executor.out.last_mut() {
+                Some(ToExecutor::Export(tasks)) => tasks.push((task, value)),
+                _ => executor.out.push(ToExecutor::Export(vec![(task, value)])),
+            }
+        }
+    }
+
+    pub(crate) fn on_executor(
+        &mut self,
+        id: ExecutorId,
+        message: FromExecutor,
+        out: &mut Vec<Action>,
+    ) {
+        if self.executor_mut(id).is_none() {
+            // From an executor that is counted as lost.
+            self.n_disbelieved += 1;
+            return;
+        }
+        match message {
+            FromExecutor::Ready { .. } => self.executor_mut(id).expect("just seen").is_up = true,
+            FromExecutor::Done(dones) => dones.into_iter().for_each(|done| self.on_done(id, done)),
+            FromExecutor::Recalled(runs) => self.on_recalled(id, runs),
+            FromExecutor::Exported { task, value } => self.on_exported(task, value, out),
+            FromExecutor::Answer { id, answer } => {
+                let answer = match answer {
+                    rasker_graph::Blob::Bytes(bytes) => rasker_protocol::Datum::Bytes(bytes.to_vec()),
+                    rasker_graph::Blob::Local(_) => rasker_protocol::Datum::Null,
+                };
+                out.push(Action::ToScheduler(FromWorker::Answer { id, answer }));
+            }
+            FromExecutor::Seceded { by } => {
+                let executor = self.executor_mut(id).expect("just seen");
+                executor.nthreads = executor.nthreads.saturating_add_signed(by);
+                let nthreads = self.executors.iter().map(|e| e.nthreads).sum();
+                self.progress.push(Progress::Threads { nthreads });
+            }
+        }
+    }
+
+    fn on_done(&mut self, id: ExecutorId, done: Done) {
+        let Done { run, attempt, elapsed_ns, outcome } = done;
+        let executor = self.executor_mut(id).expect("just seen");
+        let Some(template) = executor.take(run, attempt) else {
+            self.n_disbelieved += 1;
+            return;
+        };
+        self.observe(template, run.count, elapsed_ns);
+        let (form, values) = match outcome {
+            Outcome::Failed(failure) => {
+                self.progress.push(Progress::Failed { run, attempt, failure });
+                return;
+            }
+            Outcome::Values(column) if column.len() == run.count => {
+                let value = Value::Column(column);
+                (Form::Value(value.clone()), Some(value))
+            }
+            Outcome::Live { nbytes } if run.count == 1 => (Form::Live { executor: id, nbytes }, None),
+            Outcome::Value(value) if run.count == 1 => {
+                let rides = self.options.local_clients && matches!(value, Value::Object { .. });
+                let riding = rides.then(|| value.clone());
+                (Form::Value(value), riding)
+            }
+            _ => {
+                self.n_disbelieved += 1;
+                return;
+            }
+        };
+        let nbytes = match &form {
+            Form::Value(value) => value.nbytes(),
+            Form::Live { nbytes, .. } => *nbytes,
+        };
+        self.held.remove(run);
+        self.held.insert(run, form);
+        self.progress.push(Progress::Finished { run, attempt, elapsed_ns, nbytes, values });
+        for task in run.tasks() {
+            if self.wanted_by.contains_key(&task) {
+                self.arrived(task, true);
+            }
+        }
+    }
+
+    fn observe(&mut self, template: rasker_graph::TemplateId, count: u32, elapsed_ns: u64) {
+        let seen = (elapsed_ns as f64 / f64::from(count)).max(50.0);
+        let known = self.durations.entry(template).or_insert(seen);
+        *known += if seen < *known { 0.6 } else { 0.2 } * (seen - *known);
+    }
+
+    /// Gives back all calls that have not begun.
+    pub(crate) fn retract(&mut self) {
+        let mut any = false;
+        for (_, calls) in std::mem::take(&mut self.ready) {
+            any = true;
+            self.progress.push(Progress::Retracted { run: calls.run, attempt: calls.attempt });
+        }
+        for executor in &mut self.executors {
+            if executor.is_up && executor.n_given > executor.nthreads && !executor.recalling {
+                executor.recalling = true;
+                executor.out.push(ToExecutor::Recall);
+                any = true;
+            }
+        }
+        if !any {
+            let run = Run::new(rasker_graph::LayerId(0), 0, 0);
+            self.progress.push(Progress::Retracted { run, attempt: 0 });
+        }
+    }
+
+    fn on_recalled(&mut self, id: ExecutorId, runs: Vec<(Run, u32)>) {
+        let executor = self.executor_mut(id).expect("just seen");
+        executor.recalling = false;
+        let mut back = Vec::new();
+        for (run, attempt) in runs {
+            if executor.take(run, attempt).is_some() {
+                back.push(Progress::Retracted { run, attempt });
+            }
+        }
+        self.progress.extend(back);
+    }
+
+    pub(crate) fn cancel(&mut self, run: Run, attempt: u32) {
+        let matches = |calls: &Calls| calls.attempt == attempt && calls.run.intersect(run).is_some();
+        let keys: Vec<ReadyKey> =
+            self.ready.iter().filter(|(_, calls)| matches(calls)).map(|(key, _)| *key).collect();
+        for key in keys {
+            let calls = self.ready.remove(&key).expect("just listed");
+            for part in without(calls, run) {
+                self.ready.insert(ready_key(&part), part);
+            }
+        }
+        let numbers: Vec<u64> = (self.waiting.iter())
+            .filter(|(_, waiting)| matches(&waiting.calls))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in numbers {
+            self.waiting.remove(&number);
+        }
+        for executor in &mut self.executors {
+            let given = |g: &crate::executor::Given| g.attempt == attempt && g.run.intersect(run).is_some();
+            if executor.given.iter().any(given) {
+                executor.out.push(ToExecutor::Cancel(vec![run]));
+            }
+        }
+    }
+
+    pub(crate) fn free(&mut self, run: Run) {
+        for (executor, task) in self.held.remove(run) {
+            if let Some(executor) = self.executor_mut(executor) {
+                executor.drop_value(task);
+            }
+        }
+    }
+
+    /// An executor died. What ran in it is under suspicion, what only waited in it is not.
+    pub(crate) fn on_executor_lost(&mut self, id: ExecutorId, reason: &str, out: &mut Vec<Action>) {
+        let Some(at) = self.executors.iter().position(|executor| executor.id == id) else { return };
+        let executor = self.executors.remove(at);
+        let mut running = self.options.nthreads;
+        for given in &executor.given {
+            let (run, attempt) = (given.run, given.attempt);
+            let n = running.min(run.count);
+            running -= n;
+            if n > 0 {
+                let run = Run::new(run.layer, run.start, n);
+                self.progress.push(Progress::Crashed { run, attempt, reason: reason.to_owned() });
+            }
+            if n < run.count {
+                let run = Run::new(run.layer, run.start + n, run.count - n);
+                self.progress.push(Progress::Retracted { run, attempt });
+            }
+        }
+        let lost = self.held.remove_executor(id);
+        let exporting: Vec<TaskId> = lost.iter().flat_map(|run| run.tasks()).collect();
+        for task in exporting {
+            if self.exporting.remove(&task) {
+                self.on_exported(task, Ok(None), out);
+            }
+        }
+        if !lost.is_empty() {
+            self.progress.push(Progress::Dropped { runs: lost });
+        }
+        self.progress.push(Progress::Threads { nthreads: self.options.nthreads });
+        self.start(out);
+    }
+}
+
+/// The parts of `calls` outside `run`.
+fn without(mut calls: Calls, run: Run) -> Vec<Calls> {
+    let mut parts = Vec::new();
+    if run.start > calls.run.start {
+        parts.push(calls.split_front(run.start - calls.run.start));
+    }
+    if run.end() < calls.run.end() {
+        calls.split_front(run.end() - calls.run.start);
+        parts.push(calls);
+    }
+    parts
+}

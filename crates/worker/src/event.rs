@@ -1,0 +1,41 @@
+//! Everything that can happen to a worker, and everything it can ask for.
+
+use rasker_graph::TaskId;
+use rasker_protocol::{
+    ExecutorId, FromExecutor, FromHolder, FromWorker, ToExecutor, ToHolder, ToWorker, Value, WorkerId,
+};
+
+/// Somebody who asks for values, for as long as its connection lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReaderId(pub u64);
+
+#[derive(Clone, Debug)]
+pub enum Event {
+    FromScheduler(ToWorker),
+    /// An executor that was asked for is up.
+    ExecutorJoined { executor: ExecutorId },
+    ExecutorLost { executor: ExecutorId, reason: String },
+    FromExecutor { executor: ExecutorId, message: FromExecutor },
+    /// `local` readers live in this process and can take objects as they are.
+    Request { reader: ReaderId, local: bool, message: ToHolder },
+    ReaderLeft { reader: ReaderId },
+    /// The answer to `Fetch`; values that could not be had are `None`.
+    Fetched { worker: WorkerId, values: Vec<(TaskId, Option<Value>)> },
+    /// Time to say how things are.
+    Tick { memory_nbytes: u64 },
+    /// The end of a batch of events.
+    Turn,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    ToScheduler(FromWorker),
+    ToExecutor(ExecutorId, ToExecutor),
+    StartExecutor(ExecutorId),
+    StopExecutor(ExecutorId),
+    Reply(ReaderId, FromHolder),
+    /// Answered by `Fetched`, also when the peer is gone.
+    Fetch { worker: WorkerId, address: String, tasks: Vec<TaskId> },
+    /// The scheduler asked this worker to end.
+    Close { reason: String },
+}

@@ -1,0 +1,138 @@
+//! Values come and go: fetched from peers, put by clients, handed to readers.
+
+use crate::event::{Action, ReaderId};
+use crate::held::Form;
+use crate::worker::{Request, Worker};
+use rasker_graph::TaskId;
+use rasker_protocol::{Failure, FromHolder, Progress, ToHolder, Value, WorkerId};
+use std::sync::Arc;
+
+impl Worker {
+    pub(crate) fn on_fetched(&mut self, _from: WorkerId, values: Vec<(TaskId, Option<Value>)>) {
+        for (task, value) in values {
+            if self.fetching.remove(&task).is_none() {
+                continue;
+            }
+            // Nobody may wait for it any more; then it is not kept.
+            let wanted = self.wanted_by.get(&task).is_some_and(|numbers| {
+                numbers.iter().any(|number| self.waiting.contains_key(number))
+            });
+            if let Some(value) = value
+                && wanted
+            {
+                let nbytes = value.nbytes();
+                self.held.insert(task.run(), Form::Value(value));
+                self.progress.push(Progress::Copied { run: task.run(), nbytes });
+                self.arrived(task, true);
+            } else {
+                self.arrived(task, false);
+            }
+        }
+    }
+
+    pub(crate) fn on_request(
+        &mut self,
+        reader: ReaderId,
+        local: bool,
+        message: ToHolder,
+        out: &mut Vec<Action>,
+    ) {
+        match message {
+            ToHolder::Put { id, values } => {
+                for (task, value) in values {
+                    self.held.insert(task.run(), Form::Value(value));
+                }
+                out.push(Action::Reply(reader, FromHolder::Stored { id }));
+            }
+            ToHolder::Get { id, tasks } => self.on_get(reader, local, id, &tasks, out),
+        }
+    }
+
+    fn on_get(
+        &mut self,
+        reader: ReaderId,
+        local: bool,
+        id: u64,
+        tasks: &[TaskId],
+        out: &mut Vec<Action>,
+    ) {
+        let mut request = Request { reader, id, left: 0, values: Vec::new() };
+        let number = self.n_requests;
+        self.n_requests += 1;
+        for &task in tasks {
+            match self.held.get(task) {
+                None => request.values.push((task, Ok(None))),
+                Some(Form::Live { executor, .. }) => {
+                    request.left += 1;
+                    self.requests_for.entry(task).or_default().push(number);
+                    self.export(task, executor, None);
+                }
+                Some(Form::Value(value @ Value::Object { .. })) if !local => {
+                    let Some(executor) = self.executors.first().map(|e| e.id) else {
+                        request.values.push((task, Ok(None)));
+                        continue;
+                    };
+                    request.left += 1;
+                    self.requests_for.entry(task).or_default().push(number);
+                    self.export(task, executor, Some(value));
+                }
+                Some(Form::Value(value)) => request.values.push((task, Ok(Some(value)))),
+            }
+        }
+        if request.left == 0 {
+            self.reply(request, out);
+        } else {
+            self.requests.insert(number, request);
+        }
+    }
+
+    /// Bytes of a live value, or why there are none.
+    pub(crate) fn on_exported(
+        &mut self,
+        task: TaskId,
+        value: Result<Option<Value>, Arc<Failure>>,
+        out: &mut Vec<Action>,
+    ) {
+        self.exporting.remove(&task);
+        for number in self.requests_for.remove(&task).unwrap_or_default() {
+            let Some(request) = self.requests.get_mut(&number) else { continue };
+            request.values.push((task, value.clone()));
+            request.left -= 1;
+            if request.left == 0 {
+                let request = self.requests.remove(&number).expect("just seen");
+                self.reply(request, out);
+            }
+        }
+        match value {
+            Ok(Some(value)) => {
+                // A live value stays alive beside its bytes only as long as its executor keeps it.
+                if !self.options.shares_objects {
+                    self.take_bytes(task, value);
+                }
+                self.arrived(task, true);
+            }
+            Ok(None) => self.arrived(task, false),
+            Err(failure) => self.fail_readers(task, &failure),
+        }
+    }
+
+    fn take_bytes(&mut self, task: TaskId, value: Value) {
+        if let Some(Form::Live { executor, .. }) = self.held.get(task) {
+            self.held.replace(task, value);
+            if let Some(executor) = self.executor_mut(executor) {
+                executor.drop_value(task);
+            }
+        }
+    }
+
+    /// Calls that need the bytes of a value that cannot be written fail with its reason.
+    fn fail_readers(&mut self, task: TaskId, failure: &Arc<Failure>) {
+        for number in self.wanted_by.remove(&task).unwrap_or_default() {
+            if let Some(waiting) = self.waiting.remove(&number) {
+                let (run, attempt) = (waiting.calls.run, waiting.calls.attempt);
+                let failure = failure.clone();
+                self.progress.push(Progress::Failed { run, attempt, failure });
+            }
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The machine: its parts and its one door.
+
+use crate::Map;
+use crate::event::{Action, Event, ReaderId};
+use crate::executor::Executor;
+use crate::held::Held;
+use hashbrown::HashSet;
+use rasker_graph::{Run, TaskId, Template, TemplateId};
+use rasker_protocol::{
+    Calls, Datum, ExecutorId, FromHolder, FromWorker, Label, Priority, Progress, ToExecutor,
+    ToWorker, Value, WorkerId, WorkerStatus,
+};
+use std::collections::BTreeMap;
+
+/// How a worker is set up.
+#[derive(Clone, Debug)]
+pub struct WorkerOptions {
+    pub nthreads: u32,
+    /// Executors are threads of this process: results are objects that everyone here can take.
+    pub shares_objects: bool,
+    /// Clients of the scheduler live in this process too, so objects may ride with reports.
+    pub local_clients: bool,
+}
+
+/// A call whose inputs are not all here.
+pub(crate) struct Waiting {
+    pub calls: Calls,
+    pub missing: HashSet<TaskId, foldhash::fast::FixedState>,
+}
+
+/// A reader's request that waits for exports.
+pub(crate) struct Request {
+    pub reader: ReaderId,
+    pub id: u64,
+    pub left: u32,
+    pub values: Vec<(TaskId, Result<Option<Value>, std::sync::Arc<rasker_protocol::Failure>>)>,
+}
+
+/// See the crate's essay.
+pub struct Worker {
+    pub(crate) options: WorkerOptions,
+    pub(crate) held: Held,
+    pub(crate) templates: Map<TemplateId, Template>,
+    pub(crate) durations: Map<TemplateId, f64>,
+    pub(crate) ready: BTreeMap<(Priority, u64, u32), Calls>,
+    pub(crate) waiting: Map<u64, Waiting>,
+    pub(crate) n_waiting: u64,
+    /// Calls that wait for an input to arrive or to be exported.
+    pub(crate) wanted_by: Map<TaskId, Vec<u64>>,
+    /// Inputs on their way, and from whom.
+    pub(crate) fetching: Map<TaskId, WorkerId>,
+    pub(crate) to_fetch: BTreeMap<WorkerId, Vec<TaskId>>,
+    pub(crate) exporting: HashSet<TaskId, foldhash::fast::FixedState>,
+    pub(crate) requests: Map<u64, Request>,
+    pub(crate) n_requests: u64,
+    pub(crate) requests_for: Map<TaskId, Vec<u64>>,
+    pub(crate) peers: Map<WorkerId, String>,
+    pub(crate) executors: Vec<Executor>,
+    pub(crate) n_executors: u32,
+    pub(crate) progress: Vec<Progress>,
+    pub(crate) labels: BTreeMap<Run, Label>,
+    pub(crate) n_disbelieved: u64,
+}
+
+impl Worker {
+    pub fn new(options: WorkerOptions) -> Worker {
+        Worker {
+            options,
+            held: Held::default(),
+            templates: Map::default(),
+            durations: Map::default(),
+            ready: BTreeMap::new(),
+            waiting: Map::default(),
+            n_waiting: 0,
+            wanted_by: Map::default(),
+            fetching: Map::default(),
+            to_fetch: BTreeMap::new(),
+            exporting: HashSet::default(),
+            requests: Map::default(),
+            n_requests: 0,
+            requests_for: Map::default(),
+            peers: Map::default(),
+            executors: Vec::new(),
+            n_executors: 0,
+            progress: Vec::new(),
+            labels: BTreeMap::new(),
+            n_disbelieved: 0,
+        }
+    }
+
+    /// Asks for the first executor.
+    pub fn start(&mut self, out: &mut Vec<Action>) {
+        let id = ExecutorId(self.n_executors);
+        self.n_executors += 1;
+        self.executors.push(Executor::new(id, self.options.nthreads));
+        out.push(Action::StartExecutor(id));
+    }
+
+    /// The one door: what happened goes in, what is to be done comes out.
+    pub fn handle(&mut self, event: Event, out: &mut Vec<Action>) {
+        match event {
+            Event::FromScheduler(message) => self.on_scheduler(message, out),
+            Event::ExecutorJoined { executor } => {
+                if let Some(executor) = self.executor_mut(executor) {
+                    executor.is_up = true;
+                }
+            }
+            Event::ExecutorLost { executor, reason } => self.on_executor_lost(executor, &reason, out),
+            Event::FromExecutor { executor, message } => self.on_executor(executor, message, out),
+            Event::Request { reader, local, message } => self.on_request(reader, local, message, out),
+            Event::ReaderLeft { reader } => {
+                self.requests.retain(|_, request| request.reader != reader);
+            }
+            Event::Fetched { worker, values } => self.on_fetched(worker, values),
+            Event::Tick { memory_nbytes } => {
+                let status = self.status(memory_nbytes);
+                out.push(Action::ToScheduler(FromWorker::Status(status)));
+            }
+            Event::Turn => self.turn(out),
+        }
+    }
+
+    fn on_scheduler(&mut self, message: ToWorker, out: &mut Vec<Action>) {
+        match message {
+            ToWorker::Compute { templates, calls, peers } => {
+                for template in templates {
+                    self.templates.insert(template.id, template);
+                }
+                for peer in peers {
+                    self.peers.insert(peer.worker, peer.address);
+                }
+                for calls in calls {
+                    self.admit(calls);
+                }
+            }
+            ToWorker::Free(runs) => runs.into_iter().for_each(|run| self.free(run)),
+            ToWorker::Cancel(runs) => {
+                for (run, attempt) in runs {
+                    self.cancel(run, attempt);
+                }
+            }
+            ToWorker::Retract => self.retract(),
+            ToWorker::Run { id, call } => match self.executors.iter_mut().find(|e| e.is_up) {
+                Some(executor) => executor.out.push(ToExecutor::Run { id, call }),
+                None => {
+                    let answer = Datum::Null;
+                    out.push(Action::ToScheduler(FromWorker::Answer { id, answer }));
+                }
+            },
+            ToWorker::CallStack { id } => {
+                let answer = self.running_keys();
+                out.push(Action::ToScheduler(FromWorker::Answer { id, answer }));
+            }
+            ToWorker::Restart => self.restart(out),
+            ToWorker::Close { reason } => out.push(Action::Close { reason }),
+        }
+    }
+
+    pub(crate) fn executor_mut(&mut self, id: ExecutorId) -> Option<&mut Executor> {
+        self.executors.iter_mut().find(|executor| executor.id == id)
+    }
+
+    fn running_keys(&self) -> Datum {
+        let mut keys = Vec::new();
+        for executor in &self.executors {
+            let running = executor.given.iter().take(executor.nthreads as usize);
+            for given in running {
+                let found = self.labels.range(..=Run { start: given.run.start, ..given.run }).next_back();
+                let key = found.map_or(String::new(), |(_, label)| label.of(given.run.start));
+                keys.push(Datum::Text(key));
+            }
+        }
+        Datum::List(keys)
+    }
+
+    fn restart(&mut self, out: &mut Vec<Action>) {
+        self.held.clear();
+        self.templates.clear();
+        self.ready.clear();
+        self.waiting.clear();
+        self.wanted_by.clear();
+        self.fetching.clear();
+        self.to_fetch.clear();
+        self.exporting.clear();
+        self.labels.clear();
+        self.progress.clear();
+        for executor in std::mem::take(&mut self.executors) {
+            out.push(Action::StopExecutor(executor.id));
+        }
+        self.start(out);
+    }
+
+    fn status(&self, memory_nbytes: u64) -> WorkerStatus {
+        WorkerStatus {
+            memory_nbytes,
+            held_nbytes: self.held.nbytes,
+            running: self.executors.iter().map(|e| e.n_given).sum(),
+            ready: self.ready.values().map(|calls| calls.run.count).sum(),
+        }
+    }
+
+    /// Feeds the executors and says what the batch has gathered.
+    fn turn(&mut self, out: &mut Vec<Action>) {
+        self.feed();
+        for (worker, tasks) in std::mem::take(&mut self.to_fetch) {
+            let address = self.peers.get(&worker).cloned().unwrap_or_default();
+            out.push(Action::Fetch { worker, address, tasks });
+        }
+        for executor in &mut self.executors {
+            let id = executor.id;
+            executor.speak(|message| out.push(Action::ToExecutor(id, message)));
+        }
+        if !self.progress.is_empty() {
+            let progress = std::mem::take(&mut self.progress);
+            out.push(Action::ToScheduler(FromWorker::Progress(progress)));
+        }
+    }
+
+    pub(crate) fn reply(
+        &mut self,
+        request: Request,
+        out: &mut Vec<Action>,
+    ) {
+        let Request { reader, id, values, .. } = request;
+        out.push(Action::Reply(reader, FromHolder::Got { id, values }));
+    }
+
+    /// Whether nothing is held, running or under way: the end of a clean run.
+    pub fn is_idle(&self) -> bool {
+        self.held.is_empty()
+            && self.ready.is_empty()
+            && self.waiting.is_empty()
+            && self.fetching.is_empty()
+            && self.executors.iter().all(|executor| executor.given.is_empty())
+    }
+}
