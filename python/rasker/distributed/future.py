@@ -239,7 +239,7 @@ class NativeFuture(Future):
     """
 
     __new__ = Handle.__new__  # type: ignore[assignment]
-    __init__ = object.__init__  # type: ignore[assignment]
+    __init__ = object.__init__
 
 
 NativeFuture.__name__ = NativeFuture.__qualname__ = "Future"
