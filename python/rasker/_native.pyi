@@ -30,7 +30,7 @@ class Options:
 class Handle(Generic[T]):
     """A hold on one task; dropping it releases the task. `rasker.distributed.Future` derives from it.
 
-    The native side makes instances of the class given to `register_classes`.
+    The native side makes instances of the class given to `register_classes`, without arguments.
     """
 
     @property
@@ -130,6 +130,6 @@ def run_worker(
 ) -> int: ...
 def register_classes(future: type, futures: type, errors: Mapping[str, type[BaseException]]) -> None: ...
 # errors by name: 'CancelledError' 'KilledWorker' 'TimeoutError' 'LostError' 'SchedulerClosedError' …
-def current_task() -> dict[str, Any] | None: ...  # inside a task: key, worker address, worker name, session address
+def current_task() -> dict[str, Any] | None: ...  # inside a task: 'key', 'worker_address', 'worker_name', 'address' (of the scheduler)
 def secede() -> None: ...
 def rejoin() -> None: ...

@@ -9,7 +9,9 @@ from typing import Any
 import cloudpickle
 
 # Types of these packages carry no code of the user's: the plain pickler knows them, and is fast.
-_PLAIN = frozenset({"numpy", "pandas", "pyarrow", "polars", "scipy", "datetime", "decimal", "uuid", "pathlib"})
+_PLAIN = frozenset(
+    {"numpy", "pandas", "pyarrow", "polars", "scipy", "datetime", "decimal", "uuid", "pathlib"}
+)
 
 
 def dumps(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None) -> bytes:
@@ -67,7 +69,9 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
         parts = [(f".<closure {name}>", cell.cell_contents) for name, cell in cells]
         names = value.__code__.co_names
         return parts + [
-            (f".<global {name}>", value.__globals__[name]) for name in names if name in value.__globals__
+            (f".<global {name}>", value.__globals__[name])
+            for name in names
+            if name in value.__globals__
         ]
     return [(f".{name}", item) for name, item in getattr(value, "__dict__", {}).items()]
 
@@ -82,4 +86,3 @@ def _path_to_culprit(value: Any, path: str, seen: set[int], depth: int) -> str |
         if found is not None:
             return found
     return f"`{path}` ({type(value).__module__}.{type(value).__qualname__})"
-

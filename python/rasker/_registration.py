@@ -11,9 +11,9 @@ def register() -> None:
     if _done:
         return
     from rasker import _native, exceptions
-    from rasker.distributed.future import Future
+    from rasker.distributed.future import NativeFuture
     from rasker.distributed.future_list import FutureList
 
     errors = {name: getattr(exceptions, name) for name in exceptions.__all__}
-    _native.register_classes(Future, FutureList, errors)
+    _native.register_classes(NativeFuture, FutureList, errors)
     _done = True

@@ -137,8 +137,6 @@ def make_options(
         return None
     from rasker._native import Options
 
-    if isinstance(priority, tuple):
-        priority = priority[0]
     return Options(
         priority=priority or 0,
         retries=retries or 0,

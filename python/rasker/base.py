@@ -148,21 +148,21 @@ class Lowering:
     """The graphs of some collections, ready to become calls of any dialect of references."""
 
     def __init__(self, collections: Iterable[Any], optimize_graph: bool = True) -> None:
-        from rasker.delayed import is_call_tree
+        from rasker.delayed import Delayed
 
         self.delayed: list[Any] = []
         others: list[Any] = []
         for c in collections:
-            (self.delayed if is_call_tree(c) else others).append(c)
+            (self.delayed if isinstance(c, Delayed) else others).append(c)
         self.graphs = _optimized(others, optimize_graph) if others else []
 
     def __call__(self, ref: type) -> tuple[list[Any], dict[Any, dict[str, Any]]]:
         """The calls and the annotations by key."""
-        from rasker.delayed import lower_delayed
+        from rasker.delayed_graph import lower
         from rasker.lowering import layer_annotations, lower_graph
 
         if not self.graphs:
-            return lower_delayed(self.delayed, ref)
+            return lower(self.delayed, ref)
         calls: dict[Any, Any] = {}
         annotations: dict[Any, dict[str, Any]] = {}
         for graph in self.graphs:
@@ -170,7 +170,7 @@ class Lowering:
                 calls[call[0]] = call
             annotations.update(layer_annotations(graph))
         if self.delayed:
-            more, notes = lower_delayed(self.delayed, ref)
+            more, notes = lower(self.delayed, ref)
             for call in more:
                 calls[call[0]] = call
             annotations.update(notes)
@@ -297,11 +297,11 @@ def compute_as_if_collection(
 
 def _kept_values(collection: Any, values: Mapping[Any, Any]) -> dict[Any, Any]:
     """The graph of a collection that is computed: its keys and their values."""
-    from rasker.delayed import is_call_tree
+    from rasker.delayed import Delayed
     from rasker.task_spec import DataNode
 
     keys = _flat_keys(collection)
-    if is_call_tree(collection):
+    if isinstance(collection, Delayed):
         # A tuple that starts with a function is a value here, and a task in a graph.
         return {k: DataNode(k, values[k]) for k in keys}
     return {k: values[k] for k in keys}

@@ -139,6 +139,7 @@ def _run_worker(args: Any) -> int:
     from rasker.distributed.machine import CPU_COUNT, memory_limit_of
     from rasker.utils import parse_timedelta
 
+    resources = _resources(args.resources)
     address = args.address or config.get("scheduler-address", None)
     if address is None and args.scheduler_file is None:
         raise ValueError("worker needs the address of a scheduler, or --scheduler-file")
@@ -163,7 +164,7 @@ def _run_worker(args: Any) -> int:
         nworkers=nworkers,
         # One program is one worker here, with so many executors: the limit is for all of them.
         memory_limit=memory_limit_of(args.memory_limit, 1),
-        resources=_resources(args.resources),
+        resources=resources,
         preload=args.preload,
         local_directory=args.local_directory,
         token_file=args.token_file,

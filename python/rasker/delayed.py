@@ -17,9 +17,7 @@ Examples
 from __future__ import annotations
 
 import operator
-import os
 import sys
-from itertools import count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,28 +26,9 @@ if TYPE_CHECKING:
 
 from rasker.annotations import current as _annotations
 from rasker.typing import no_default
+from rasker.unique_names import names, unique
 
 __all__ = ["Delayed", "DelayedAttr", "DelayedLeaf", "delayed", "optimize", "single_key"]
-
-
-class _Names:
-    """Texts that no other process makes, cheaply: a random part and a counter."""
-
-    def __init__(self) -> None:
-        self.renew()
-        os.register_at_fork(after_in_child=self.renew)
-
-    def renew(self) -> None:
-        # The first character is a digit, so that the text is never taken for a word.
-        self.prefix = "0" + os.urandom(4).hex()[1:]
-        self.next = count(1).__next__
-
-
-_names = _Names()
-
-
-def _unique(name: str) -> str:
-    return f"{name}-{_names.prefix}{_names.next():08x}"
 
 
 def _identity(x: Any) -> Any:
@@ -98,7 +77,9 @@ def _argument(x: Any) -> Any:
         return Nested(values) if any(map(_is_lazy, values.values())) else x
     if cls in _LEAF_TYPES:
         return x
-    return _rare_argument(x, cls)
+    from rasker.delayed_arguments import rare_argument
+
+    return rare_argument(x, cls)
 
 
 def _is_lazy(x: Any) -> bool:
@@ -108,62 +89,11 @@ def _is_lazy(x: Any) -> bool:
 _LEAF_TYPES: set[type] = {type(_identity), type(len), type}
 
 
-def _rare_argument(x: Any, cls: type) -> Any:
-    from rasker import traversal
-
-    if cls is slice:
-        parts = [_argument(p) for p in (x.start, x.stop, x.step)]
-        return _call(slice, parts) if any(map(_is_lazy, parts)) else x
-    if traversal.is_dask_collection(x):
-        return _finalized(x)
-    if hasattr(cls, "__next__"):
-        return _argument(list(x))
-    if cls.__name__ == "OrderedDict":
-        pairs = _argument(list(x.items()))
-        return _call(cls, (pairs,)) if _is_lazy(pairs) else x
-    if traversal.is_namedtuple_instance(x):
-        parts = [_argument(p) for p in x]
-        return _call(cls, parts) if any(map(_is_lazy, parts)) else x
-    if traversal.is_dataclass_instance(x):
-        fields = {n: _argument(getattr(x, n, None)) for n in getattr(cls, "__dataclass_fields__", ())}
-        lazy = {n: v for n, v in fields.items() if _is_lazy(v)}
-        return _call(_with_fields, (x_without(x, lazy), Nested(lazy))) if lazy else x
-    _LEAF_TYPES.add(cls)
-    return x
-
-
-def x_without(x: Any, lazy: Mapping[str, Any]) -> Any:
-    """A copy of a dataclass instance whose lazy fields are None, to be filled by the task."""
-    from rasker.traversal import rebuild_dataclass
-
-    return rebuild_dataclass(x, dict.fromkeys(lazy))
-
-
-def _with_fields(x: Any, values: dict[str, Any]) -> Any:
-    from rasker.traversal import rebuild_dataclass
-
-    return rebuild_dataclass(x, values)
-
-
-def _finalized(collection: Any) -> Delayed:
-    """The final value of any collection, as a `Delayed`."""
-    from rasker.base import collections_to_dsk
-    from rasker.core import quote
-    from rasker.tokenize import tokenize
-
-    finalize, extra = collection.__dask_postcompute__()
-    graph = collections_to_dsk([collection])
-    key = "finalize-" + tokenize(collection)
-    keys = collection.__dask_keys__()
-    graph[key] = (finalize, keys, *map(quote, extra))
-    return Delayed(key, graph)
-
-
 def _call(func: Callable[..., Any], args: Iterable[Any]) -> Delayed:
     """A call whose arguments may be any."""
     recorded = tuple([_argument(a) for a in args])
     name = getattr(func, "__name__", "call")
-    made: Delayed = _new(Delayed, (_unique(name), func, recorded, None, None, _annotations.get()))
+    made: Delayed = _new(Delayed, (unique(name), func, recorded, None, None, _annotations.get()))
     return made
 
 
@@ -364,7 +294,7 @@ def _key_of(name: str, pure: bool | None, args: Any, kwargs: Any) -> str:
     if pure is None:
         pure = _pure_by_default()
     if not pure:
-        return _unique(name)
+        return unique(name)
     from rasker.tokenize import tokenize
 
     return f"{name}-{tokenize(name, *args, **kwargs)}"
@@ -413,7 +343,7 @@ class DelayedLeaf(Delayed):
         elif pure or (pure is None and _pure_by_default()):
             key = _key_of(self._name, True, (self._record[0], *args), kwargs)
         else:
-            key = f"{self._name}-{_names.prefix}{_names.next():08x}"
+            key = f"{self._name}-{names.prefix}{names.next():08x}"
         for a in args:
             cls = type(a)
             if cls not in _SIMPLE and cls not in _DELAYED:
@@ -424,13 +354,6 @@ class DelayedLeaf(Delayed):
         made: Delayed = _new_object(Delayed)
         _set_record(made, (key, self._obj, args, kwargs or None, self._nout, _annotations.get()))
         return made
-
-    def __get__(self, instance: Any, cls: type) -> Any:
-        if instance is None:
-            return self
-        from types import MethodType
-
-        return MethodType(self, instance)
 
 
 class DelayedAttr(Delayed):
@@ -553,7 +476,7 @@ def delayed(
     if _is_lazy(found):
         if isinstance(found, Delayed) and name is None:
             return found
-        key = name or _unique(type(obj).__name__)
+        key = name or unique(type(obj).__name__)
         return _record_call(key, _identity, (found,), None, nout)
     if name is None:
         kind = type(obj).__name__
@@ -563,22 +486,10 @@ def delayed(
 
             name = f"{kind}-{tokenize(obj, nout)}"
         else:
-            name = _unique(kind)
+            name = unique(kind)
     return DelayedLeaf(obj, name, pure=pure, nout=nout)
 
 
 def optimize(dsk: Any, keys: Any, **kwargs: Any) -> Any:
     """What `Delayed` does to its graph before it runs: nothing; the engine culls and fuses."""
     return dsk
-
-
-def is_call_tree(collection: object) -> bool:
-    """True for `Delayed` objects, whose records can be walked."""
-    return isinstance(collection, Delayed)
-
-
-def lower_delayed(delayeds: Iterable[Any], ref: type) -> tuple[list[Any], dict[Any, Any]]:
-    """Calls and annotations of `Delayed` objects; see `rasker.lowering`."""
-    from rasker.delayed_graph import lower
-
-    return lower(delayeds, ref)

@@ -88,8 +88,8 @@ class KilledWorker(RuntimeError):  # noqa: N818 - Dask's public name
         return (
             f"worker was lost while running task {self.task!r}: it was attempt "
             f"{(self.allowed_failures or 0) + 1}, the limit is {self.allowed_failures}, and the "
-            f"last worker was {self.last_worker}; look for a crash or too much memory in the task, or "
-            "raise the configuration key distributed.scheduler.allowed-failures"
+            f"last worker was {self.last_worker}; look for a crash or too much memory in the "
+            "task, or raise the configuration key distributed.scheduler.allowed-failures"
         )
 
 

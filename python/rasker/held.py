@@ -1,9 +1,9 @@
 """Futures in graphs of Dask's collections, kept out of the way of Dask's optimizers.
 
-After `persist` with a client of ours the graph of a Dask collection has futures as values.  Dask takes
-them for data and may bury one inside a joined task, where the engine does not look.  So before an
-optimizer of Dask runs each future becomes an alias of a key outside of the graph, and that key is
-given back afterwards.
+After `persist` with a client of ours the graph of a Dask collection has futures as values.  Dask
+takes them for data and may bury one inside a joined task, where the engine does not look.  So
+before an optimizer of Dask runs each future becomes an alias of a key outside of the graph, and
+that key is given back afterwards.
 """
 
 from __future__ import annotations

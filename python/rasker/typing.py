@@ -43,13 +43,31 @@ def __getattr__(name: str) -> object:
 if TYPE_CHECKING:
     from rasker._protocols import (
         CollType as CollType,
+    )
+    from rasker._protocols import (
         CollType_co as CollType_co,
+    )
+    from rasker._protocols import (
         DaskCollection as DaskCollection,
+    )
+    from rasker._protocols import (
         Graph as Graph,
+    )
+    from rasker._protocols import (
         HLGDaskCollection as HLGDaskCollection,
+    )
+    from rasker._protocols import (
         Key as Key,
+    )
+    from rasker._protocols import (
         NestedKeys as NestedKeys,
+    )
+    from rasker._protocols import (
         PostComputeCallable as PostComputeCallable,
+    )
+    from rasker._protocols import (
         PostPersistCallable as PostPersistCallable,
+    )
+    from rasker._protocols import (
         SchedulerGetCallable as SchedulerGetCallable,
     )

@@ -195,6 +195,7 @@ class methodcaller:  # noqa: N801 - Dask's public name
     _made: dict[str, methodcaller] = {}
 
     method: str
+
     def __new__(cls, method: str) -> methodcaller:
         made = cls._made.get(method)
         if made is None:

@@ -145,8 +145,6 @@ def test_scatter_keeps_the_shape(client):
 def test_priorities_retries_and_resources_are_accepted(client):
     assert client.submit(inc, 1, priority=5, retries=2, pure=False).result() == 2
     assert client.gather(client.map(inc, [1], priority=-5, retries=1)) == [2]
-    with pytest.raises(ValueError, match="workers"):
-        client.submit(inc, 1, allow_other_workers=True)
 
 
 def test_retries_run_a_failing_task_again(client, tmp_path):

@@ -162,9 +162,10 @@ def test_as_completed_raises_errors_or_gives_them(client):
     bad = client.submit(outer, 0)
     with pytest.raises(ZeroDivisionError):
         list(as_completed([bad], with_results=True))
-    ((future, error),) = as_completed([bad], with_results=True, raise_errors=False)
+    ((future, info),) = as_completed([bad], with_results=True, raise_errors=False)
     assert future == bad
-    assert isinstance(error, ZeroDivisionError)
+    assert info[0] is ZeroDivisionError
+    assert isinstance(info[1], ZeroDivisionError)
     assert [f.status for f in as_completed([bad])] == ["error"]
 
 

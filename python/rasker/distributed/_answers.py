@@ -48,4 +48,3 @@ def shape(what: str, answer: Any, argument: Any, address: str) -> Any:
                 found[name] = kept
         return found
     return answer
-

@@ -232,6 +232,19 @@ class Future(Handle):  # type: ignore[type-arg]
         return future_html(self)
 
 
+class NativeFuture(Future):
+    """What the extension module makes: a `Future` whose construction runs no Python.
+
+    The engine makes millions of these without arguments; `Future` itself takes a key.
+    """
+
+    __new__ = Handle.__new__  # type: ignore[assignment]
+    __init__ = object.__init__
+
+
+NativeFuture.__name__ = NativeFuture.__qualname__ = "Future"
+
+
 def _call_back(fn: Callable[[Future], Any], future: Future) -> None:
     try:
         fn(future)

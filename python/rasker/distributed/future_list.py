@@ -62,7 +62,7 @@ class FutureList(Handles):  # type: ignore[type-arg]
 
     def __reversed__(self) -> Iterator[Any]:
         if self._items is not None:
-            return reversed(self._items)
+            return iter(self._items[::-1])
         return (self.handle(i) for i in range(Handles.__len__(self) - 1, -1, -1))
 
     def __contains__(self, item: object) -> bool:

@@ -106,7 +106,8 @@ class as_completed:  # noqa: N801 - Dask's public name
     with_results : bool, default False
         Give pairs of future and result.
     raise_errors : bool, default True
-        With results: raise the exception of a failed task; if False it stands for the result.
+        With results: raise the exception of a failed task; if False the result is a tuple of
+        its type, itself and its traceback.
     timeout : float or str, seconds, optional
         From now on; then iteration raises TimeoutError.
 
@@ -219,7 +220,7 @@ class as_completed:  # noqa: N801 - Dask's public name
             return future, future.value(None)
         if self.raise_errors:
             raise error
-        return future, error
+        return future, (type(error), error, error.__traceback__)
 
     def __iter__(self) -> as_completed:
         return self

@@ -27,9 +27,9 @@ class TaskWorker:
     """
 
     def __init__(self, task: dict[str, Any]) -> None:
-        self.address: str = _first(task, "worker_address", "worker address", "address")
-        self.name: str = _first(task, "worker_name", "worker name", "name")
-        self.scheduler_address: str = _first(task, "session_address", "session address")
+        self.address: str = task.get("worker_address", "")
+        self.name: str = task.get("worker_name", "")
+        self.scheduler_address: str = task.get("address", "")
         self._key = task.get("key")
 
     def get_current_task(self) -> Any:
@@ -43,13 +43,6 @@ class TaskWorker:
 
     def __repr__(self) -> str:
         return f"<Worker {self.address!r}, name {self.name!r}>"
-
-
-def _first(task: dict[str, Any], *names: str) -> Any:
-    for n in names:
-        if n in task:
-            return task[n]
-    return ""
 
 
 def get_worker() -> TaskWorker:
