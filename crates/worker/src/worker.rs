@@ -231,6 +231,25 @@ impl Worker {
             && self.ready.is_empty()
             && self.waiting.is_empty()
             && self.fetching.is_empty()
+            && self.exporting.is_empty()
+            && self.wanted_by.is_empty()
+            && self.requests.is_empty()
             && self.executors.iter().all(|executor| executor.given.is_empty())
+    }
+
+    /// What keeps the worker from being idle, in words.
+    pub fn leftovers(&self) -> String {
+        let given: usize = self.executors.iter().map(|executor| executor.given.len()).sum();
+        format!(
+            "{:?}, {} ready, {} waiting, {} on their way, {} exported, {} wanted, {} requests, \
+             {given} given",
+            self.held,
+            self.ready.len(),
+            self.waiting.len(),
+            self.fetching.len(),
+            self.exporting.len(),
+            self.wanted_by.len(),
+            self.requests.len(),
+        )
     }
 }
