@@ -74,6 +74,12 @@ pub struct Client {
     waits_for: Map<TaskId, Vec<WaitId>>,
     n_waits: u64,
     released: Vec<Run>,
+    /// Tasks among `released` by the keys they had.
+    released_keys: Map<Key, TaskId>,
+    /// To be released before the open page is submitted.
+    released_first: Vec<Run>,
+    /// Messages that are ready to be sent.
+    unsent: Vec<FromClient>,
     n_queries: u64,
 }
 
@@ -94,6 +100,9 @@ impl Client {
             waits_for: Map::default(),
             n_waits: 0,
             released: Vec::new(),
+            released_keys: Map::default(),
+            released_first: Vec::new(),
+            unsent: Vec::new(),
             n_queries: 0,
         }
     }
@@ -129,6 +138,9 @@ impl Client {
         if let Some(task) = self.find(new.key) {
             return task;
         }
+        if let Some(task) = self.released_keys.get(&new.key) {
+            self.release_before(*task);
+        }
         let index = self.enter(&new);
         let task = TaskId::new(self.page_layer, index);
         self.keys.insert(new.key, task);
@@ -154,6 +166,26 @@ impl Client {
         layer.keys.push(new.key);
         layer.count += 1;
         TaskId::new(self.page_layer, index)
+    }
+
+    /// A key that was let go is used again: the scheduler is to hear of it in this order, or it
+    /// would take the new task for the old one.
+    fn release_before(&mut self, task: TaskId) {
+        if task.layer == self.page_layer || self.page.dependencies.contains(&task) {
+            return self.seal();
+        }
+        let runs = std::mem::take(&mut self.released);
+        for run in runs {
+            if run.contains(task) {
+                self.released_first.push(task.run());
+                let (before, after) = (task.index - run.start, run.end() - task.index - 1);
+                let parts = [Run::new(run.layer, run.start, before), Run::new(run.layer, task.index + 1, after)];
+                self.released.extend(parts.into_iter().filter(|part| part.count > 0));
+            } else {
+                self.released.push(run);
+            }
+        }
+        self.released_keys.retain(|_, other| *other != task);
     }
 
     fn enter(&mut self, new: &NewTask<'_>) -> u32 {
@@ -218,24 +250,33 @@ impl Client {
         self.maps.insert(key, id);
         let work = Work::Map(work);
         let layer = Layer { id, count, work, options, wants_values: true };
-        let submit = Submit { templates: self.unsent([template]), layers: vec![layer] };
+        let submit = Submit { templates: self.unsent_templates([template]), layers: vec![layer] };
         out.push(Action::Send(FromClient::Submit(submit)));
         id
     }
 
-    fn unsent(&mut self, ids: impl IntoIterator<Item = TemplateId>) -> Vec<Template> {
+    fn unsent_templates(&mut self, ids: impl IntoIterator<Item = TemplateId>) -> Vec<Template> {
         let new = ids.into_iter().filter(|id| self.sent.insert(*id));
         new.filter_map(|id| self.templates.get(&id).cloned()).collect()
     }
 
     /// Sends what was entered and released since the last time.
     pub fn flush(&mut self, out: &mut Vec<Action>) {
+        self.seal();
+        out.extend(self.unsent.drain(..).map(Action::Send));
+    }
+
+    /// Makes messages of what was entered and released; they are sent with the next flush.
+    fn seal(&mut self) {
+        if !self.released_first.is_empty() {
+            self.unsent.push(FromClient::Release(std::mem::take(&mut self.released_first)));
+        }
         if !self.page.is_empty() {
             let page = std::mem::take(&mut self.page);
             self.page_templates.clear();
             let used = page.templates.iter().chain(page.fused.iter().map(|(_, t)| t));
             let used: Vec<TemplateId> = used.copied().collect();
-            let templates = self.unsent(used);
+            let templates = self.unsent_templates(used);
             let layer = Layer {
                 id: self.page_layer,
                 count: page.len() as u32,
@@ -244,17 +285,23 @@ impl Client {
                 wants_values: true,
             };
             let submit = Submit { templates, layers: vec![layer] };
-            out.push(Action::Send(FromClient::Submit(submit)));
+            self.unsent.push(FromClient::Submit(submit));
+            // Everything may have been let go while the page was open.
+            self.sweep(self.page_layer);
         }
         if !self.released.is_empty() {
             let runs = std::mem::take(&mut self.released);
-            out.push(Action::Send(FromClient::Release(runs)));
+            self.unsent.push(FromClient::Release(runs));
         }
+        self.released_keys.clear();
     }
 
     /// Whether `flush` has something to send.
     pub fn has_unsent(&self) -> bool {
-        !self.page.is_empty() || !self.released.is_empty()
+        !self.page.is_empty()
+            || !self.released.is_empty()
+            || !self.released_first.is_empty()
+            || !self.unsent.is_empty()
     }
 
     /// Enters values that were put on workers, with one hold on each.
@@ -338,6 +385,7 @@ impl Client {
                 let key = layer.keys[task.index as usize];
                 if self.keys.get(&key) == Some(&task) {
                     self.keys.remove(&key);
+                    self.released_keys.insert(key, task);
                 }
             }
             Holds::Whole { holds, tasks } => {
@@ -471,11 +519,7 @@ impl Client {
                 }
             }
             ToClient::Pending(runs) => {
-                for run in runs {
-                    if let Some(layer) = self.layers.get_mut(&run.layer) {
-                        layer.pieces.remove(run.start, run.count);
-                    }
-                }
+                runs.into_iter().for_each(|run| self.unended(run));
             }
             ToClient::Answer { id, answer } => out.push(Action::Answer { id, answer }),
             ToClient::Peers(peers) => {
@@ -486,6 +530,21 @@ impl Client {
             }
             ToClient::PeersGone(gone) => {
                 out.extend(gone.into_iter().map(|worker| Action::PeerGone { worker }));
+            }
+        }
+    }
+
+    /// Tasks are pending again: waits on their layer count them anew.
+    fn unended(&mut self, run: Run) {
+        let Some(layer) = self.layers.get_mut(&run.layer) else { return };
+        for (start, count) in layer.pieces.remove(run.start, run.count) {
+            let stretch = Run::new(run.layer, start, count);
+            for &(from, n, wait) in &layer.waits {
+                if let Some(both) = stretch.intersect(Run::new(run.layer, from, n))
+                    && let Some(left) = self.waits.get_mut(&wait)
+                {
+                    *left += both.count;
+                }
             }
         }
     }
@@ -552,9 +611,7 @@ impl Client {
     pub fn retry(&mut self, tasks: Vec<TaskId>, out: &mut Vec<Action>) {
         self.flush(out);
         for task in &tasks {
-            if let Some(layer) = self.layers.get_mut(&task.layer) {
-                layer.pieces.remove(task.index, 1);
-            }
+            self.unended(task.run());
         }
         out.push(Action::Send(FromClient::Retry(tasks)));
     }

@@ -6,9 +6,9 @@
 
 use crate::peer::{DEPTH_NS, Entry, Queue};
 use crate::scheduler::Scheduler;
-use crate::table::{MapInput, PageRecipe, Recipe, State, TaskRef};
+use crate::table::{MapInput, PageRecipe, Recipe, State, Task, TaskRef};
 use crate::template::TemplateIx;
-use rasker_graph::{Blob, Input, Key, Options, Run, TaskId};
+use rasker_graph::{Input, Key, Options, Run, TaskId};
 use rasker_protocol::{CallWork, Calls, Label, Priority, Source, ToWorker, WorkerId};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
@@ -104,6 +104,12 @@ impl Scheduler {
         })
     }
 
+    /// Whether the task that was entered in a queue is still ready: its place may be another's now.
+    pub(crate) fn is_due(&self, entry: Entry) -> bool {
+        self.is_ready(entry.task())
+            && self.table.layer(entry.layer).priority.submission == entry.priority.submission
+    }
+
     /// Hands out work until no worker has room or nothing is ready.
     pub(crate) fn dispatch(&mut self) {
         let n_threads: u32 =
@@ -180,7 +186,7 @@ impl Scheduler {
                 None => &mut self.ready,
             };
             let Reverse(entry) = *queue.peek()?;
-            if self.is_ready(entry.task()) {
+            if self.is_due(entry) {
                 return Some(entry);
             }
             match worker {
@@ -212,10 +218,10 @@ impl Scheduler {
         let mut kept = Queue::new();
         let mut given = None;
         while let Some(Reverse(entry)) = self.worker_mut(id).expect("alive").bound.pop() {
-            let task = entry.task();
-            if !self.is_ready(task) {
+            if !self.is_due(entry) {
                 continue;
             }
+            let task = entry.task();
             let template = self.template_of(task).expect("a task with a recipe");
             let duration = self.templates.duration_ns(template);
             let options = self.table.options(task).clone();
@@ -252,14 +258,16 @@ impl Scheduler {
         let layer = self.table.layer_mut(slot);
         let start = layer.cursor;
         layer.expand(start + n);
-        // The run ends where a task was forgotten before its turn.
+        // The run ends where a task was forgotten before its turn, or cancelled and retried: it
+        // stands in a queue then, at another attempt.
+        let is_next = |task: &Task| task.state == State::Ready && task.attempt == 0;
         let mut end = start;
-        while end < start + n && layer.task(end).state == State::Ready {
+        while end < start + n && is_next(layer.task(end)) {
             layer.task_mut(end).state = State::Processing { worker: id };
             end += 1;
         }
         layer.cursor = end;
-        while layer.cursor < layer.expanded && layer.task(layer.cursor).state != State::Ready {
+        while layer.cursor < layer.expanded && !is_next(layer.task(layer.cursor)) {
             layer.cursor += 1;
         }
         let priority = layer.priority;
@@ -342,14 +350,7 @@ impl Scheduler {
         let id = |task: &TaskRef| self.table.id(*task);
         match &self.table.layer(task.layer).recipe {
             Recipe::Page(page) => {
-                let blob = page.blobs.binary_search_by_key(&task.index, |(index, _)| *index);
-                let args = match blob {
-                    Ok(at) => page.blobs[at].1.clone(),
-                    Err(_) => {
-                        let span = PageRecipe::span(&page.arg_ends, task.index);
-                        Blob::Bytes(page.args.slice(span))
-                    }
-                };
+                let args = self.table.args(task).expect("a page has arguments");
                 let span = PageRecipe::span(&page.dependency_ends, task.index);
                 CallWork::One { args, dependencies: page.dependencies[span].iter().map(id).collect() }
             }

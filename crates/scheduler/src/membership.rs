@@ -87,12 +87,8 @@ impl Scheduler {
     /// What waited beside a worker that is gone is placed anew.
     fn move_queue(&mut self, worker: &Worker) {
         for entry in worker.pending.iter().chain(worker.bound.iter()) {
-            let task = entry.0.task();
-            let waits = self.table.layers[task.layer as usize].as_ref().is_some_and(|layer| {
-                task.index < layer.expanded && layer.task(task.index).state == State::Ready
-            });
-            if waits {
-                self.make_ready(task);
+            if self.is_due(entry.0) {
+                self.make_ready(entry.0.task());
             }
         }
     }

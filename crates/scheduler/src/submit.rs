@@ -1,7 +1,7 @@
 //! What clients ask for: layers, values of their own, and to let go of both.
 
 use crate::scheduler::{Scheduler, Step};
-use crate::table::{MapInput, MapRecipe, PageRecipe, Recipe, State, Table, Task, TaskRef};
+use crate::table::{MapInput, MapRecipe, PageRecipe, Recipe, State, Table, Task, TaskList, TaskRef};
 use crate::template::TemplateIx;
 use rasker_graph::{ClientId, Input, Key, Layer, LayerId, MapWork, Page, Run, TaskId, TemplateId, Work};
 use rasker_protocol::{Failure, FailureKind, Priority, Scattered, Submit};
@@ -132,6 +132,8 @@ impl Scheduler {
         let task = TaskRef { layer: slot, index: 0 };
         self.table.layer_mut(slot).expand(1);
         self.set(task, State::Released);
+        // Its reader may turn out to be an alias, which reads nothing.
+        self.todo.push(Step::Consider(task));
         task
     }
 
@@ -155,16 +157,39 @@ impl Scheduler {
             }
             let key = page.keys[index as usize];
             match self.table.find_key(key) {
-                Some(of) => self.make_alias(task, of),
-                None => {
+                Some(of) if self.table.task(of).is_wanted() || self.is_same_call(task, of) => {
+                    self.make_alias(task, of);
+                }
+                other => {
+                    // Only descendants need the other one: the key starts a new generation.
+                    if let Some(other) = other {
+                        self.table.remove_key(other);
+                    }
                     self.table.add_key(key, task);
                     self.link(task);
-                    self.todo.push(Step::Compute(task));
                 }
             }
         }
         // The last pushed is worked off first; the order of submission is kept by priority.
+        for index in 0..count {
+            let task = TaskRef { layer: slot, index };
+            self.todo.push(match self.table.task(task).wanted {
+                true => Step::Compute(task),
+                // Its readers ask for it, if it has any.
+                false => Step::Consider(task),
+            });
+        }
         self.settle_layer(slot, count);
+    }
+
+    fn is_same_call(&self, task: TaskRef, other: TaskRef) -> bool {
+        if self.template_of(task) != self.template_of(other) {
+            return false;
+        }
+        let (mut reads, mut others) = (TaskList::new(), TaskList::new());
+        self.table.dependencies(task, &mut reads);
+        self.table.dependencies(other, &mut others);
+        reads == others && self.table.args(task) == self.table.args(other)
     }
 
     /// An unwanted alias has served its purpose once its page is resolved.
@@ -466,11 +491,12 @@ impl Scheduler {
                 let failure = Failure::new(FailureKind::Cancelled, key, text);
                 let failure = self.add_failure(Arc::new(failure));
                 self.table.remove_key(task);
+                self.table.remove_layer_key(task.layer);
                 if let State::Processing { worker } = self.state(task) {
                     self.stop(task, worker);
                 }
                 self.free(task);
-                self.todo.push(Step::Fail(task, failure));
+                self.fail_later(task, failure);
                 self.settle();
             }
         }

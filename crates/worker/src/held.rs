@@ -62,8 +62,9 @@ impl Held {
     pub fn replace(&mut self, task: TaskId, value: Value) {
         let layer = self.layers.get_mut(&task.layer);
         if let Some(stretch) = layer.and_then(|layer| layer.get_mut(&task.index))
-            && stretch.count == 1
+            && let Form::Live { nbytes, .. } = stretch.form
         {
+            self.nbytes = self.nbytes - nbytes + value.nbytes();
             stretch.form = Form::Value(value);
         }
     }
@@ -116,6 +117,9 @@ impl Held {
             layer.retain(|start, stretch| {
                 let gone = matches!(&stretch.form, Form::Live { executor: e, .. } if *e == executor);
                 if gone {
+                    if let Form::Live { nbytes, .. } = stretch.form {
+                        self.nbytes -= nbytes;
+                    }
                     Run::push(&mut runs, TaskId::new(id, *start));
                 }
                 !gone
