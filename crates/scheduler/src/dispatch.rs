@@ -156,22 +156,24 @@ impl Scheduler {
         {
             return self.give_roots(id, slot, occupancy, n_threads);
         }
-        let entry = match first {
-            Some(entry) => entry,
-            None => self.steal_for(id, occupancy)?,
+        let (entry, victim) = match first {
+            Some(entry) => (entry, None),
+            None => {
+                let (entry, victim) = self.find_to_steal(id, occupancy)?;
+                (entry, Some(victim))
+            }
         };
         let template = self.template_of(entry.task()).expect("a task with a recipe");
         let duration = self.templates.duration_ns(template);
         if self.worker(id).expect("alive").room(occupancy, duration) == 0 {
             return None;
         }
-        let queue = if own == Some(entry) {
+        let queue = if let Some(victim) = victim {
+            &mut self.worker_mut(victim).expect("alive").pending
+        } else if own == Some(entry) {
             &mut self.worker_mut(id).expect("alive").pending
-        } else if shared == Some(entry) {
-            &mut self.ready
         } else {
-            self.send(id, entry.task());
-            return Some(duration);
+            &mut self.ready
         };
         queue.pop();
         self.send(id, entry.task());
@@ -196,8 +198,8 @@ impl Scheduler {
         }
     }
 
-    /// Takes an entry that waits beside another worker, if that one is busy and this one idle.
-    fn steal_for(&mut self, thief: WorkerId, occupancy: f64) -> Option<Entry> {
+    /// An entry that waits beside another worker, if that one is busy and this one idle.
+    fn find_to_steal(&mut self, thief: WorkerId, occupancy: f64) -> Option<(Entry, WorkerId)> {
         let worker = self.worker(thief).expect("alive");
         if occupancy > DEPTH_NS * f64::from(worker.hello.nthreads) / 2.0 {
             return None;
@@ -209,9 +211,7 @@ impl Scheduler {
         if other.pending.is_empty() || other.n_processing < other.hello.nthreads {
             return None;
         }
-        let entry = self.next_of(Some(victim))?;
-        self.worker_mut(victim).expect("alive").pending.pop();
-        Some(entry)
+        Some((self.next_of(Some(victim))?, victim))
     }
 
     fn give_bound(&mut self, id: WorkerId, occupancy: f64) -> Option<f64> {

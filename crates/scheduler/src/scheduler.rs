@@ -103,7 +103,7 @@ impl Scheduler {
             FromClient::Submit(submit) => self.on_submit(client, submit),
             FromClient::Release(runs) => self.on_release(client, &runs),
             FromClient::Cancel { runs, reason } => self.on_cancel(&runs, &reason),
-            FromClient::Retry(tasks) => self.on_retry(&tasks),
+            FromClient::Retry(tasks) => self.on_retry(client, &tasks),
             FromClient::Scattered(scattered) => self.on_scattered(client, scattered),
             FromClient::Adopt { task, key, index } => self.on_adopt(client, task, key, index),
             FromClient::Ask { id, query } => self.on_query(client, id, query),

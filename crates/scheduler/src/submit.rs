@@ -502,8 +502,20 @@ impl Scheduler {
         }
     }
 
-    pub(crate) fn on_retry(&mut self, tasks: &[TaskId]) {
-        let mut open: Vec<TaskRef> = tasks.iter().filter_map(|id| self.table.find(*id)).collect();
+    pub(crate) fn on_retry(&mut self, client: ClientId, tasks: &[TaskId]) {
+        let mut open: Vec<TaskRef> = Vec::new();
+        for id in tasks {
+            match self.table.find(*id) {
+                Some(task) => open.push(task),
+                None => {
+                    let text = "there is no recipe for it here any more; submit it again";
+                    let failure = Failure::new(FailureKind::Cancelled, format!("{id:?}"), text);
+                    if let Some(client) = self.clients.get_mut(&client) {
+                        client.failed.push((id.run(), Arc::new(failure)));
+                    }
+                }
+            }
+        }
         let again = open.clone();
         while let Some(task) = open.pop() {
             if matches!(self.state(task), State::Failed { .. }) {

@@ -95,7 +95,9 @@ fn live(world: &mut World) -> Result<(), String> {
     world.check_scheduler()?;
     for user in &world.users {
         if !user.is_satisfied() {
-            return Err(format!("{:?} still waits for {}", user.client.id(), user.unmet()));
+            let (task, unmet) = user.unmet();
+            let known = task.map_or(String::new(), |task| world.scheduler.describe(task));
+            return Err(format!("{:?} still waits for {unmet}: {known}", user.client.id()));
         }
     }
     for user in 0..world.users.len() {

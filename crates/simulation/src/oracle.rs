@@ -68,6 +68,7 @@ pub struct Oracle {
     nodes: Vec<Node>,
     pub n_deaths: u32,
     pub n_losses: u32,
+    is_restarted: bool,
 }
 
 impl Oracle {
@@ -125,10 +126,17 @@ impl Oracle {
     }
 
     pub fn cancel(&mut self, id: NodeId) {
-        self.nodes[id.0 as usize].is_cancelled = true;
+        let node = &mut self.nodes[id.0 as usize];
+        node.is_cancelled = true;
+        if node.may_be_missing {
+            // It is another's task under a name of one's own.
+            let of = node.inputs[0];
+            self.cancel(of);
+        }
     }
 
     pub fn cancel_all(&mut self) {
+        self.is_restarted = true;
         self.nodes.iter_mut().for_each(|node| node.is_cancelled = true);
     }
 
@@ -155,7 +163,9 @@ impl Oracle {
                 FailureKind::Exception => node.may_raise,
                 FailureKind::Cancelled => node.is_cancelled || node.may_be_missing,
                 FailureKind::Killed => node.is_poison || n > 3,
-                FailureKind::Lost => node.is_scattered && n > 0,
+                FailureKind::Lost => {
+                    node.may_be_missing || self.is_restarted || (node.is_scattered && n > 0)
+                }
                 FailureKind::Unpicklable => false,
             };
             if is_excused {

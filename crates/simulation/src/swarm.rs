@@ -81,6 +81,8 @@ impl Swarm {
             restricted: on(25),
             restarts: on(5),
         };
+        // A value that is put on a worker while it restarts is gone before anybody hears of it.
+        swarm.scatters &= !swarm.restarts;
         swarm.n_users = random.between(1, 3);
         swarm.n_workers = random.between(1, 4);
         swarm.n_acts = random.between(3, 14);

@@ -215,11 +215,11 @@ impl User {
                 let node = handle.nodes[at as usize];
                 handle.seen[at as usize] = match ending {
                     Ending::Failed(failure) => {
-                        judge_failure(scene, node, &failure);
+                        judge_failure(scene, handle.task(at), node, &failure);
                         Seen::Yes
                     }
                     Ending::Finished { value: Some(value), .. } => {
-                        judge_value(scene, node, &value);
+                        judge_value(scene, handle.task(at), node, &value);
                         Seen::Yes
                     }
                     Ending::Finished { holder, held_as, .. } => {
@@ -243,7 +243,7 @@ impl User {
         let Seen::Asked { reports } = handle.seen[at] else { return };
         match value {
             Ok(Some(value)) => {
-                judge_value(scene, handle.nodes[at], &value);
+                judge_value(scene, handle.task(tag.at), handle.nodes[at], &value);
                 handle.seen[at] = Seen::Yes;
             }
             Ok(None) => {
@@ -322,7 +322,7 @@ impl User {
     }
 
     /// What this user still waits for.
-    pub fn unmet(&self) -> String {
+    pub fn unmet(&self) -> (Option<TaskId>, String) {
         let mut text = String::new();
         for handle in &self.handles {
             for at in 0..handle.count {
@@ -330,14 +330,14 @@ impl User {
                     let task = handle.task(at);
                     let ending = self.client.ending(task);
                     let seen = handle.seen[at as usize];
-                    return format!("{task:?} ({seen:?}, known: {ending:?})");
+                    return (Some(task), format!("{task:?} ({seen:?}, known: {ending:?})"));
                 }
             }
         }
         if !self.questions.is_empty() || !self.scatters.is_empty() {
             text = format!("{} questions, {} scatters", self.questions.len(), self.scatters.len());
         }
-        text
+        (None, text)
     }
 
     /// What was seen of these counts no more: their tasks run again.
@@ -352,16 +352,16 @@ impl User {
     }
 }
 
-fn judge_value(scene: &mut Scene<'_>, node: NodeId, value: &Value) {
+fn judge_value(scene: &mut Scene<'_>, task: TaskId, node: NodeId, value: &Value) {
     scene.book.count("a value was seen");
     let wrong = match read(value) {
         Some(value) => scene.oracle.judge_value(node, value),
         None => Some(format!("{node:?} has a value that cannot be read: {value:?}")),
     };
-    scene.book.wrong.extend(wrong);
+    scene.book.wrong.extend(wrong.map(|wrong| format!("{task:?}: {wrong}")));
 }
 
-fn judge_failure(scene: &mut Scene<'_>, node: NodeId, failure: &Failure) {
+fn judge_failure(scene: &mut Scene<'_>, task: TaskId, node: NodeId, failure: &Failure) {
     scene.book.count(match failure.kind {
         rasker_protocol::FailureKind::Exception => "a call raised",
         rasker_protocol::FailureKind::Killed => "a call was killed too often",
@@ -369,5 +369,6 @@ fn judge_failure(scene: &mut Scene<'_>, node: NodeId, failure: &Failure) {
         rasker_protocol::FailureKind::Unpicklable => "a call could not be written",
         rasker_protocol::FailureKind::Cancelled => "a call was cancelled",
     });
-    scene.book.wrong.extend(scene.oracle.judge_failure(node, failure));
+    let wrong = scene.oracle.judge_failure(node, failure);
+    scene.book.wrong.extend(wrong.map(|wrong| format!("{task:?}: {wrong}")));
 }

@@ -591,6 +591,7 @@ impl World {
         for wish in wishes {
             match wish {
                 Wish::Send(message) => {
+                    self.trace("client", &(client, &message));
                     let event = SchedulerEvent::FromClient { client, message };
                     self.tell_scheduler(Place::User(client.0 as usize), event);
                 }
