@@ -8,7 +8,7 @@ use rasker_graph::{
     Work,
 };
 use rasker_protocol::{
-    Datum, Finished, FromClient, Query, Scattered, Submit, ToClient, WorkerId,
+    Datum, Failure, FailureKind, Finished, FromClient, Query, Scattered, Submit, ToClient, WorkerId,
 };
 use std::sync::Arc;
 
@@ -129,6 +129,12 @@ impl Client {
     /// The task with this key, with one more hold on it.
     pub fn find(&mut self, key: Key) -> Option<TaskId> {
         let task = *self.keys.get(&key)?;
+        let cancelled = |failure: &Failure| failure.kind == FailureKind::Cancelled;
+        if matches!(self.ending(task), Some(Ending::Failed(failure)) if cancelled(&failure)) {
+            // Nothing comes of that one any more; the key may be used anew.
+            self.keys.remove(&key);
+            return None;
+        }
         self.hold(task);
         Some(task)
     }

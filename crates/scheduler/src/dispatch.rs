@@ -4,7 +4,7 @@
 //! inputs waits beside the worker that holds most of them; a worker with free threads and nothing
 //! of its own takes what waits beside a busy one. Nothing here looks at all workers for each task.
 
-use crate::peer::{DEPTH_NS, Entry, Queue};
+use crate::peer::{DEPTH_NS, Depth, Entry, Load, Queue};
 use crate::scheduler::Scheduler;
 use crate::table::{MapInput, PageRecipe, Recipe, State, Task, TaskRef};
 use crate::template::TemplateIx;
@@ -119,21 +119,28 @@ impl Scheduler {
             let worker = self.worker(id).expect("alive");
             open.push((id, worker.occupancy_ns(&self.templates)));
         }
-        // The least busy worker chooses first, again and again.
+        // The least busy worker chooses first, again and again; before all, those with a thread
+        // that has nothing to do. If there is nothing for such a one, the others get no more than
+        // they can begin at once: what they were given beyond that would be asked back.
+        let mut depth = Depth::Full;
         while !open.is_empty() {
+            let rank = |(id, occupancy): (WorkerId, f64)| {
+                let worker = self.worker(id).expect("alive");
+                (!worker.is_idle(), occupancy / f64::from(worker.hello.nthreads.max(1)))
+            };
             let at = (0..open.len())
                 .min_by(|a, b| {
-                    let per_thread = |i: usize| {
-                        let worker = self.worker(open[i].0).expect("alive");
-                        open[i].1 / f64::from(worker.hello.nthreads.max(1))
-                    };
-                    per_thread(*a).total_cmp(&per_thread(*b))
+                    let (a, b) = (rank(open[*a]), rank(open[*b]));
+                    a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
                 })
                 .expect("not empty");
             let (id, occupancy) = open[at];
-            match self.give(id, occupancy, n_threads) {
+            match self.give(id, Load { occupancy, depth, n_threads }) {
                 Some(ns) => open[at].1 += ns,
                 None => {
+                    if self.worker(id).expect("alive").is_idle() {
+                        depth = Depth::Threads;
+                    }
                     open.swap_remove(at);
                 }
             }
@@ -143,8 +150,8 @@ impl Scheduler {
 
     /// Gives a worker its next run; the time it will take, or none if it has no room or there is
     /// nothing for it.
-    fn give(&mut self, id: WorkerId, occupancy: f64, n_threads: u32) -> Option<f64> {
-        if let Some(ns) = self.give_bound(id, occupancy) {
+    fn give(&mut self, id: WorkerId, load: Load) -> Option<f64> {
+        if let Some(ns) = self.give_bound(id, load) {
             return Some(ns);
         }
         let own = self.next_of(Some(id));
@@ -154,18 +161,18 @@ impl Scheduler {
         if let Some((priority, slot)) = root
             && first.is_none_or(|entry| (priority, slot) < (entry.priority, entry.layer))
         {
-            return self.give_roots(id, slot, occupancy, n_threads);
+            return self.give_roots(id, slot, load);
         }
         let (entry, victim) = match first {
             Some(entry) => (entry, None),
             None => {
-                let (entry, victim) = self.find_to_steal(id, occupancy)?;
+                let (entry, victim) = self.find_to_steal(id, load.occupancy)?;
                 (entry, Some(victim))
             }
         };
         let template = self.template_of(entry.task()).expect("a task with a recipe");
         let duration = self.templates.duration_ns(template);
-        if self.worker(id).expect("alive").room(occupancy, duration) == 0 {
+        if self.worker(id).expect("alive").room(load, duration) == 0 {
             return None;
         }
         let queue = if let Some(victim) = victim {
@@ -214,7 +221,7 @@ impl Scheduler {
         Some((self.next_of(Some(victim))?, victim))
     }
 
-    fn give_bound(&mut self, id: WorkerId, occupancy: f64) -> Option<f64> {
+    fn give_bound(&mut self, id: WorkerId, load: Load) -> Option<f64> {
         let mut kept = Queue::new();
         let mut given = None;
         while let Some(Reverse(entry)) = self.worker_mut(id).expect("alive").bound.pop() {
@@ -226,7 +233,7 @@ impl Scheduler {
             let duration = self.templates.duration_ns(template);
             let options = self.table.options(task).clone();
             let worker = self.worker(id).expect("alive");
-            if worker.room(occupancy, duration) == 0 || !worker.has_free(&options) {
+            if worker.room(load, duration) == 0 || !worker.has_free(&options) {
                 kept.push(Reverse(entry));
                 if kept.len() > 64 {
                     break;
@@ -242,15 +249,15 @@ impl Scheduler {
     }
 
     /// Cuts a run off the front of a layer of roots.
-    fn give_roots(&mut self, id: WorkerId, slot: u32, occupancy: f64, n_threads: u32) -> Option<f64> {
+    fn give_roots(&mut self, id: WorkerId, slot: u32, load: Load) -> Option<f64> {
         let layer = self.table.layer(slot);
         let Recipe::Map(map) = &layer.recipe else { unreachable!("roots are maps") };
         let template = map.template;
         let duration = self.templates.duration_ns(template);
         let worker = self.worker(id).expect("alive");
         let left = layer.count - layer.cursor;
-        let fair = (left / (SHARE * n_threads.max(1))).max(1);
-        let room = worker.room(occupancy, duration);
+        let fair = (left / (SHARE * load.n_threads.max(1))).max(1);
+        let room = worker.room(load, duration);
         let n = room.min(fair).min(left).min(RUN_MAX * worker.hello.nthreads.max(1));
         if left > 0 && n == 0 {
             return None;
@@ -416,8 +423,7 @@ impl Scheduler {
     /// asked back.
     fn retract(&mut self) {
         let idle = self.alive.iter().any(|w| {
-            let worker = self.worker(*w).expect("alive");
-            worker.n_processing < worker.hello.nthreads
+            self.worker(*w).expect("alive").is_idle()
         });
         if !idle {
             return;

@@ -221,6 +221,9 @@ impl User {
         };
         let task = if wanted {
             let task = self.client.submit(new);
+            // What was adopted under this key may be missing.
+            let held = self.handles.iter().find(|handle| handle.first == task && !handle.is_layer);
+            let node = held.map_or(node, |handle| handle.nodes[0]);
             self.add_handle(task, 1, false, vec![node]);
             if key.is_none() && scene.random.chance(30) {
                 scene.book.adoptable.push((content, None, node));
@@ -454,7 +457,7 @@ impl User {
     }
 
     fn restart(&mut self, scene: &mut Scene<'_>) {
-        scene.oracle.cancel_all();
+        scene.oracle.restart();
         scene.book.count("the cluster was restarted");
         let id = self.client.ask(Query::Restart, &mut self.actions);
         self.questions.insert(id);

@@ -135,9 +135,8 @@ impl Oracle {
         }
     }
 
-    pub fn cancel_all(&mut self) {
+    pub fn restart(&mut self) {
         self.is_restarted = true;
-        self.nodes.iter_mut().for_each(|node| node.is_cancelled = true);
     }
 
     /// What is wrong with a value that a client saw.
@@ -161,10 +160,13 @@ impl Oracle {
             let node = self.node(at);
             let is_excused = match failure.kind {
                 FailureKind::Exception => node.may_raise,
-                FailureKind::Cancelled => node.is_cancelled || node.may_be_missing,
+                FailureKind::Cancelled => {
+                    node.is_cancelled || node.may_be_missing || self.is_restarted
+                }
                 FailureKind::Killed => node.is_poison || n > 3,
                 FailureKind::Lost => {
-                    node.may_be_missing || self.is_restarted || (node.is_scattered && n > 0)
+                    let is_gone = n > 0 || node.is_cancelled;
+                    node.may_be_missing || self.is_restarted || (node.is_scattered && is_gone)
                 }
                 FailureKind::Unpicklable => false,
             };

@@ -62,7 +62,7 @@ impl Swarm {
             zombies: faults && on(40),
             joins: on(50),
             executor_deaths: faults && on(50),
-            live: on(60),
+            live: on(70),
             encoded: on(40),
             objects: on(15),
             raising: on(30),
@@ -85,12 +85,12 @@ impl Swarm {
         swarm.scatters &= !swarm.restarts;
         swarm.n_users = random.between(1, 3);
         swarm.n_workers = random.between(1, 4);
-        swarm.n_acts = random.between(3, 14);
+        swarm.n_acts = *random.pick(&[4, 10, 25, 50]);
         swarm.size = *random.pick(&[4, 12, 40, 150]);
         swarm.delay_ns = *random.pick(&[10_000, 300_000, 20_000_000]);
         swarm.batch_ns = *random.pick(&[0, 50_000, 3_000_000]);
         swarm.call_ns = *random.pick(&[2_000, 500_000, 10_000_000]);
-        swarm.n_faults = if faults { random.between(1, 8) } else { 0 };
+        swarm.n_faults = if faults { random.between(1, 4) * random.between(1, 6) } else { 0 };
         swarm
     }
 }

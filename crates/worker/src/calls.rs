@@ -423,14 +423,23 @@ impl Worker {
         // There is one executor, so all exports were asked of it.
         let mut exporting: Vec<TaskId> = self.exporting.iter().copied().collect();
         exporting.sort_unstable();
+        let mut again = Vec::new();
         for task in exporting {
-            self.on_exported(task, Ok(None), out);
+            match self.held.get(task) {
+                Some(Form::Value(value)) => again.push((task, value)),
+                _ => self.on_exported(task, Ok(None), out),
+            }
         }
         if !lost.is_empty() {
             self.progress.push(Progress::Dropped { runs: lost });
         }
         self.progress.push(Progress::Threads { nthreads: self.options.nthreads });
         self.start(out);
+        let successor = self.executors.last().expect("just started").id;
+        for (task, value) in again {
+            self.exporting.remove(&task);
+            self.export(task, successor, Some(value));
+        }
     }
 }
 

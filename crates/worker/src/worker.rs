@@ -184,6 +184,13 @@ impl Worker {
         self.exporting.clear();
         self.labels.clear();
         self.progress.clear();
+        self.requests_for.clear();
+        let mut open: Vec<(u64, Request)> = self.requests.drain().collect();
+        open.sort_by_key(|(number, _)| *number);
+        for (_, request) in open {
+            // What is not among the values is not here.
+            self.reply(request, out);
+        }
         for executor in std::mem::take(&mut self.executors) {
             out.push(Action::StopExecutor(executor.id));
         }
