@@ -1,11 +1,11 @@
 //! What users do: submit graphs of all shapes, let go, cancel, ask.
 
-use crate::oracle::{Deed, NodeId, VARIANTS, template};
+use crate::oracle::{Deed, NodeId, VARIANTS, deed, template};
 use crate::random::mix;
 use crate::user::{Scatter, Scene, User, Wish};
 use rasker_client::{Ending, NewTask};
 use rasker_graph::{Blob, Column, Input, Key, MapWork, Options, TaskId, Template, TemplateId};
-use rasker_protocol::{Query, Value};
+use rasker_protocol::{FailureKind, Query, Value};
 use std::sync::Arc;
 
 fn key_of(seed: u64, parts: impl IntoIterator<Item = u64>) -> Key {
@@ -92,7 +92,11 @@ impl User {
 
     fn map(&mut self, scene: &mut Scene<'_>) {
         let template = any_template(scene);
-        let count = scene.random.between(1, scene.swarm.size * 4) as u32;
+        let count = match deed(template) {
+            // Each ends four executors, and all that was only live there is computed again.
+            Deed::Poison => 1,
+            _ => scene.random.between(1, scene.swarm.size * 4) as u32,
+        };
         let first = scene.random.below(3) as i64;
         let key = key_of(1, [template.0 as u64, first as u64, u64::from(count)]);
         let inputs = vec![Input::Values(Column::range(first, 1, count))];
@@ -147,7 +151,10 @@ impl User {
     }
 
     fn map_over(&mut self, scene: &mut Scene<'_>) {
-        let template = any_template(scene);
+        let template = match any_template(scene) {
+            id if deed(id) == Deed::Poison => return,
+            id => id,
+        };
         if scene.random.chance(40) {
             let n = scene.random.between(1, scene.swarm.size) as usize;
             let tasks = self.any_tasks(scene, n);
@@ -221,9 +228,7 @@ impl User {
         };
         let task = if wanted {
             let task = self.client.submit(new);
-            // What was adopted under this key may be missing.
-            let held = self.handles.iter().find(|handle| handle.first == task && !handle.is_layer);
-            let node = held.map_or(node, |handle| handle.nodes[0]);
+            let node = self.joined(task, node);
             self.add_handle(task, 1, false, vec![node]);
             if key.is_none() && scene.random.chance(30) {
                 scene.book.adoptable.push((content, None, node));
@@ -233,7 +238,13 @@ impl User {
             self.client.submit_inner(new)
         };
         scene.book.restricted_tasks.entry(task).or_insert(options);
-        (task, node)
+        (task, self.joined(task, node))
+    }
+
+    /// What was adopted under a key may be missing; so may be what joins it.
+    fn joined(&self, task: TaskId, node: NodeId) -> NodeId {
+        let held = self.handles.iter().find(|handle| handle.first == task && !handle.is_layer);
+        held.map_or(node, |handle| handle.nodes[0])
     }
 
     /// A graph of listed tasks of some shape.
@@ -318,6 +329,12 @@ impl User {
     /// The same key again and again, for one call after the other.
     fn submit_named(&mut self, scene: &mut Scene<'_>) {
         let key = key_of(5, [self.inner_seed, scene.random.below(3)]);
+        let held = self.handles.iter().find(|h| Some(&h.nodes[0]) == self.named.get(&key));
+        let ending = held.and_then(|handle| self.client.ending(handle.first));
+        if matches!(ending, Some(Ending::Failed(failure)) if failure.kind == FailureKind::Cancelled) {
+            // The client takes a cancelled key for a free one.
+            self.named.remove(&key);
+        }
         let n_inputs = scene.random.below(3) as usize;
         let inputs = self.any_tasks(scene, n_inputs);
         let call = (any_template(scene), (scene.random.next() >> 1) as i64);
