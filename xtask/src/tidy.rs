@@ -42,10 +42,7 @@ pub fn command(root: &Path) -> ExitCode {
     for finding in &findings {
         println!("{finding}");
     }
-    let errors = findings
-        .iter()
-        .filter(|f| f.severity == Severity::Error)
-        .count();
+    let errors = findings.iter().filter(|f| f.severity == Severity::Error).count();
     if errors > 0 {
         println!("tidy: {errors} findings in {} files", files.len());
         return ExitCode::FAILURE;
@@ -99,10 +96,7 @@ mod tests {
 
     #[test]
     fn a_finding_prints_its_path_line_and_rule() {
-        let files = [File::new(
-            "crates/graph/src/sort.rs",
-            "fn f() {\n    dbg!(1);\n}\n",
-        )];
+        let files = [File::new("crates/graph/src/sort.rs", "fn f() {\n    dbg!(1);\n}\n")];
         let printed: Vec<_> = check(&files).iter().map(Finding::to_string).collect();
         assert_eq!(
             printed,

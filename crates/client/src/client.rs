@@ -8,7 +8,7 @@ use rasker_graph::{
     Work,
 };
 use rasker_protocol::{
-    Datum, Finished, FromClient, Query, Scattered, Submit, ToClient, WorkerId,
+    Datum, Failure, FailureKind, Finished, FromClient, Query, Scattered, Submit, ToClient, WorkerId,
 };
 use std::sync::Arc;
 
@@ -22,9 +22,17 @@ pub enum Action {
     Send(FromClient),
     /// What this wait was for has come about.
     Wake(WaitId),
-    Answer { id: u64, answer: Datum },
-    PeerCame { worker: WorkerId, address: String },
-    PeerGone { worker: WorkerId },
+    Answer {
+        id: u64,
+        answer: Datum,
+    },
+    PeerCame {
+        worker: WorkerId,
+        address: String,
+    },
+    PeerGone {
+        worker: WorkerId,
+    },
 }
 
 /// A task to be entered.
@@ -74,10 +82,12 @@ pub struct Client {
     waits_for: Map<TaskId, Vec<WaitId>>,
     n_waits: u64,
     released: Vec<Run>,
-    /// Keys among `released`: used again, they begin anew, which the scheduler has to hear in order.
-    released_keys: HashSet<Key, foldhash::fast::FixedState>,
+    /// Tasks among `released` by the keys they had.
+    released_keys: Map<Key, TaskId>,
+    /// To be released before the open page is submitted.
+    released_first: Vec<Run>,
     /// Messages that are ready to be sent.
-    queue: Vec<FromClient>,
+    unsent: Vec<FromClient>,
     n_queries: u64,
     /// Values that were let go: whoever owns the lock drops them after it, as that may run code.
     let_go: Vec<Pieces>,
@@ -100,8 +110,9 @@ impl Client {
             waits_for: Map::default(),
             n_waits: 0,
             released: Vec::new(),
-            released_keys: HashSet::default(),
-            queue: Vec::new(),
+            released_keys: Map::default(),
+            released_first: Vec::new(),
+            unsent: Vec::new(),
             n_queries: 0,
             let_go: Vec::new(),
         }
@@ -134,6 +145,12 @@ impl Client {
     /// The task with this key, with one more hold on it.
     pub fn find(&mut self, key: Key) -> Option<TaskId> {
         let task = *self.keys.get(&key)?;
+        let cancelled = |failure: &Failure| failure.kind == FailureKind::Cancelled;
+        if matches!(self.ending(task), Some(Ending::Failed(failure)) if cancelled(&failure)) {
+            // Nothing comes of that one any more; the key may be used anew.
+            self.keys.remove(&key);
+            return None;
+        }
         self.hold(task);
         Some(task)
     }
@@ -142,6 +159,9 @@ impl Client {
     pub fn submit(&mut self, new: NewTask<'_>) -> TaskId {
         if let Some(task) = self.find(new.key) {
             return task;
+        }
+        if let Some(task) = self.released_keys.get(&new.key) {
+            self.release_before(*task);
         }
         let index = self.enter(&new);
         let task = TaskId::new(self.page_layer, index);
@@ -170,10 +190,30 @@ impl Client {
         TaskId::new(self.page_layer, index)
     }
 
-    fn enter(&mut self, new: &NewTask<'_>) -> u32 {
-        if self.released_keys.contains(&new.key) {
-            self.close_page();
+    /// A key that was let go is used again: the scheduler is to hear of it in this order, or it
+    /// would take the new task for the old one.
+    fn release_before(&mut self, task: TaskId) {
+        if task.layer == self.page_layer || self.page.dependencies.contains(&task) {
+            return self.seal();
         }
+        let runs = std::mem::take(&mut self.released);
+        for run in runs {
+            if run.contains(task) {
+                self.released_first.push(task.run());
+                let (before, after) = (task.index - run.start, run.end() - task.index - 1);
+                let parts = [
+                    Run::new(run.layer, run.start, before),
+                    Run::new(run.layer, task.index + 1, after),
+                ];
+                self.released.extend(parts.into_iter().filter(|part| part.count > 0));
+            } else {
+                self.released.push(run);
+            }
+        }
+        self.released_keys.retain(|_, other| *other != task);
+    }
+
+    fn enter(&mut self, new: &NewTask<'_>) -> u32 {
         if self.page.is_empty() {
             self.page_layer = self.new_layer();
             let state = LayerState {
@@ -219,7 +259,13 @@ impl Client {
     }
 
     /// Enters a map layer with one hold on it.
-    pub fn map(&mut self, work: MapWork, count: u32, options: Arc<Options>, out: &mut Vec<Action>) -> LayerId {
+    pub fn map(
+        &mut self,
+        work: MapWork,
+        count: u32,
+        options: Arc<Options>,
+        out: &mut Vec<Action>,
+    ) -> LayerId {
         self.flush(out);
         let id = self.new_layer();
         let (key, template) = (work.key, work.template);
@@ -235,29 +281,33 @@ impl Client {
         self.maps.insert(key, id);
         let work = Work::Map(work);
         let layer = Layer { id, count, work, options, wants_values: true };
-        let submit = Submit { templates: self.unsent([template]), layers: vec![layer] };
+        let submit = Submit { templates: self.unsent_templates([template]), layers: vec![layer] };
         out.push(Action::Send(FromClient::Submit(submit)));
         id
     }
 
-    fn unsent(&mut self, ids: impl IntoIterator<Item = TemplateId>) -> Vec<Template> {
+    fn unsent_templates(&mut self, ids: impl IntoIterator<Item = TemplateId>) -> Vec<Template> {
         let new = ids.into_iter().filter(|id| self.sent.insert(*id));
         new.filter_map(|id| self.templates.get(&id).cloned()).collect()
     }
 
     /// Sends what was entered and released since the last time.
     pub fn flush(&mut self, out: &mut Vec<Action>) {
-        self.close_page();
-        out.extend(self.queue.drain(..).map(Action::Send));
+        self.seal();
+        out.extend(self.unsent.drain(..).map(Action::Send));
     }
 
-    fn close_page(&mut self) {
+    /// Makes messages of what was entered and released; they are sent with the next flush.
+    fn seal(&mut self) {
+        if !self.released_first.is_empty() {
+            self.unsent.push(FromClient::Release(std::mem::take(&mut self.released_first)));
+        }
         if !self.page.is_empty() {
             let page = std::mem::take(&mut self.page);
             self.page_templates.clear();
             let used = page.templates.iter().chain(page.fused.iter().map(|(_, t)| t));
             let used: Vec<TemplateId> = used.copied().collect();
-            let templates = self.unsent(used);
+            let templates = self.unsent_templates(used);
             let layer = Layer {
                 id: self.page_layer,
                 count: page.len() as u32,
@@ -265,18 +315,24 @@ impl Client {
                 options: Arc::default(),
                 wants_values: true,
             };
-            self.queue.push(FromClient::Submit(Submit { templates, layers: vec![layer] }));
+            let submit = Submit { templates, layers: vec![layer] };
+            self.unsent.push(FromClient::Submit(submit));
+            // Everything may have been let go while the page was open.
             self.sweep(self.page_layer);
         }
         if !self.released.is_empty() {
-            self.queue.push(FromClient::Release(std::mem::take(&mut self.released)));
-            self.released_keys.clear();
+            let runs = std::mem::take(&mut self.released);
+            self.unsent.push(FromClient::Release(runs));
         }
+        self.released_keys.clear();
     }
 
     /// Whether `flush` has something to send.
     pub fn has_unsent(&self) -> bool {
-        !self.page.is_empty() || !self.released.is_empty() || !self.queue.is_empty()
+        !self.page.is_empty()
+            || !self.released.is_empty()
+            || !self.released_first.is_empty()
+            || !self.unsent.is_empty()
     }
 
     /// Enters values that were put on workers, with one hold on each.
@@ -360,7 +416,7 @@ impl Client {
                 let key = layer.keys[task.index as usize];
                 if self.keys.get(&key) == Some(&task) {
                     self.keys.remove(&key);
-                    self.released_keys.insert(key);
+                    self.released_keys.insert(key, task);
                 }
             }
             Holds::Whole { holds, tasks } => {
@@ -497,21 +553,34 @@ impl Client {
                 }
             }
             ToClient::Pending(runs) => {
-                for run in runs {
-                    if let Some(layer) = self.layers.get_mut(&run.layer) {
-                        layer.pieces.remove(run.start, run.count);
-                    }
-                }
+                runs.into_iter().for_each(|run| self.unended(run));
             }
             ToClient::Answer { id, answer } => out.push(Action::Answer { id, answer }),
             ToClient::Peers(peers) => {
-                out.extend(peers.into_iter().map(|peer| Action::PeerCame {
-                    worker: peer.worker,
-                    address: peer.address,
-                }));
+                out.extend(
+                    peers.into_iter().map(|peer| Action::PeerCame {
+                        worker: peer.worker,
+                        address: peer.address,
+                    }),
+                );
             }
             ToClient::PeersGone(gone) => {
                 out.extend(gone.into_iter().map(|worker| Action::PeerGone { worker }));
+            }
+        }
+    }
+
+    /// Tasks are pending again: waits on their layer count them anew.
+    fn unended(&mut self, run: Run) {
+        let Some(layer) = self.layers.get_mut(&run.layer) else { return };
+        for (start, count) in layer.pieces.remove(run.start, run.count) {
+            let stretch = Run::new(run.layer, start, count);
+            for &(from, n, wait) in &layer.waits {
+                if let Some(both) = stretch.intersect(Run::new(run.layer, from, n))
+                    && let Some(left) = self.waits.get_mut(&wait)
+                {
+                    *left += both.count;
+                }
             }
         }
     }
@@ -578,9 +647,7 @@ impl Client {
     pub fn retry(&mut self, tasks: Vec<TaskId>, out: &mut Vec<Action>) {
         self.flush(out);
         for task in &tasks {
-            if let Some(layer) = self.layers.get_mut(&task.layer) {
-                layer.pieces.remove(task.index, 1);
-            }
+            self.unended(task.run());
         }
         out.push(Action::Send(FromClient::Retry(tasks)));
     }

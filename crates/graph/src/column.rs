@@ -148,7 +148,8 @@ impl Column {
             Items::Ints { width, .. } => count * usize::from(*width),
             Items::Floats { .. } => count * 8,
             Items::Packed { .. } => {
-                count * 4 + (0..self.count).map(|i| self.encoded(i).map_or(0, <[u8]>::len)).sum::<usize>()
+                count * 4
+                    + (0..self.count).map(|i| self.encoded(i).map_or(0, <[u8]>::len)).sum::<usize>()
             }
             Items::Same { value } => value.len(),
         }
@@ -165,7 +166,8 @@ impl Column {
             Items::Floats { data } => data.len() >= n * 8,
             Items::Packed { ends, data } => {
                 ends.len() >= n * 4 && {
-                    let ends = ends.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                    let ends =
+                        ends.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
                     let mut last = 0;
                     ends.take(n).all(|end| {
                         let ok = end >= last && end as usize <= data.len();

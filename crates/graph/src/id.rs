@@ -104,7 +104,8 @@ impl Key {
     /// The key of one position of a layer whose own key is `self`.
     pub fn item(self, index: u32) -> Key {
         // A fixed odd multiplier spreads neighbours over the table; the layer's key is a hash.
-        Key(self.0 ^ (u128::from(index) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835))
+        Key(self.0
+            ^ (u128::from(index) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835))
     }
 }
 

@@ -5,7 +5,8 @@ fn slices_of_a_column_share_its_bytes() {
     let column = Column::ints(&[1000, 1001, 1500, -7]);
     let slice = column.slice(1, 3);
     assert_eq!((0..3).map(|i| slice.int(i).unwrap()).collect::<Vec<_>>(), [1001, 1500, -7]);
-    let (Items::Ints { data: a, .. }, Items::Ints { data: b, .. }) = (column.items(), slice.items())
+    let (Items::Ints { data: a, .. }, Items::Ints { data: b, .. }) =
+        (column.items(), slice.items())
     else {
         panic!("integer columns")
     };

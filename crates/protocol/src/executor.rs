@@ -26,7 +26,10 @@ pub enum ToExecutor {
     /// Calls that need not run any more; one that is running may go on.
     Cancel(Vec<Run>),
     /// A call out of band, also while others run; answered.
-    Run { id: u64, call: Blob },
+    Run {
+        id: u64,
+        call: Blob,
+    },
     Close,
 }
 
@@ -63,14 +66,24 @@ pub enum Given {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum FromExecutor {
     /// Up, with this process id (0 for threads of the worker's own process).
-    Ready { pid: u32 },
+    Ready {
+        pid: u32,
+    },
     Done(Vec<Done>),
     Recalled(Vec<(Run, u32)>),
     /// None if the value is not here any more.
-    Exported { task: TaskId, value: Result<Option<Value>, Arc<Failure>> },
-    Answer { id: u64, answer: Blob },
+    Exported {
+        task: TaskId,
+        value: Result<Option<Value>, Arc<Failure>>,
+    },
+    Answer {
+        id: u64,
+        answer: Blob,
+    },
     /// A call gave up its thread, or took it again: calls that may run at once changed by this.
-    Seceded { by: i32 },
+    Seceded {
+        by: i32,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -19,7 +19,10 @@ pub struct Incarnated<M> {
 /// The first thing said on a connection, in the handshake.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Hello {
-    Client { name: String, python: String },
+    Client {
+        name: String,
+        python: String,
+    },
     Worker(WorkerHello),
     /// A client or worker that wants values.
     Reader,
@@ -81,16 +84,26 @@ pub enum FromClient {
     /// The client holds these no longer.
     Release(Vec<Run>),
     /// Nobody is to have these any more; all clients are told.
-    Cancel { runs: Vec<Run>, reason: String },
+    Cancel {
+        runs: Vec<Run>,
+        reason: String,
+    },
     /// Failed tasks are to run again.
     Retry(Vec<TaskId>),
     /// Values that the client has put on workers.
     Scattered(Scattered),
     /// The client wants the task with this key under a new name of its own.
     /// `key` is a task's own, or its layer's with the position in `index`.
-    Adopt { task: TaskId, key: Key, index: Option<u32> },
+    Adopt {
+        task: TaskId,
+        key: Key,
+        index: Option<u32>,
+    },
     /// Answered by `ToClient::Answer` with the same id.
-    Ask { id: u64, query: Query },
+    Ask {
+        id: u64,
+        query: Query,
+    },
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -125,11 +138,17 @@ pub enum Query {
     /// The call that failed: of the task itself, or of the one it depends on.
     Call(Key),
     Events(Option<String>),
-    LogEvent { topic: String, message: Datum },
+    LogEvent {
+        topic: String,
+        message: Datum,
+    },
     /// Workers by id, to ask them for values.
     Peers,
     /// A call out of band on the named workers, or on all.
-    Run { workers: Vec<String>, call: Blob },
+    Run {
+        workers: Vec<String>,
+        call: Blob,
+    },
     /// What runs on the workers now.
     CallStack,
     /// Forget everything and start the executors anew.
@@ -144,7 +163,10 @@ pub enum ToClient {
     Failed(Vec<(Run, Arc<Failure>)>),
     /// Values that were lost and are being computed again.
     Pending(Vec<Run>),
-    Answer { id: u64, answer: Datum },
+    Answer {
+        id: u64,
+        answer: Datum,
+    },
     /// Workers that came, with their data address; replaces what was known of the same id.
     Peers(Vec<Peer>),
     PeersGone(Vec<WorkerId>),
@@ -173,7 +195,11 @@ pub struct Peer {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToWorker {
     /// Every call is answered by progress, unless it is cancelled.
-    Compute { templates: Vec<Template>, calls: Vec<Calls>, peers: Vec<Peer> },
+    Compute {
+        templates: Vec<Template>,
+        calls: Vec<Calls>,
+        peers: Vec<Peer>,
+    },
     /// Values that nobody needs any more.
     Free(Vec<Run>),
     /// Calls that need not run any more.
@@ -181,12 +207,19 @@ pub enum ToWorker {
     /// Hand back calls that have not begun.
     Retract,
     /// A call out of band; answered.
-    Run { id: u64, call: Blob },
+    Run {
+        id: u64,
+        call: Blob,
+    },
     /// What runs now; answered.
-    CallStack { id: u64 },
+    CallStack {
+        id: u64,
+    },
     /// Drop everything and start the executors anew.
     Restart,
-    Close { reason: String },
+    Close {
+        reason: String,
+    },
 }
 
 /// Worker to scheduler.
@@ -199,20 +232,48 @@ pub enum FromWorker {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Progress {
-    Finished { run: Run, attempt: u32, elapsed_ns: u64, nbytes: u64, values: Option<Value> },
-    Failed { run: Run, attempt: u32, failure: Arc<Failure> },
+    Finished {
+        run: Run,
+        attempt: u32,
+        elapsed_ns: u64,
+        nbytes: u64,
+        values: Option<Value>,
+    },
+    Failed {
+        run: Run,
+        attempt: u32,
+        failure: Arc<Failure>,
+    },
     /// The executor died under these calls; only those that ran in it.
-    Crashed { run: Run, attempt: u32, reason: String },
+    Crashed {
+        run: Run,
+        attempt: u32,
+        reason: String,
+    },
     /// Handed back without having begun.
-    Retracted { run: Run, attempt: u32 },
+    Retracted {
+        run: Run,
+        attempt: u32,
+    },
     /// The call was given up because inputs were not where they should be.
-    Missing { task: TaskId, attempt: u32, inputs: Vec<(TaskId, WorkerId)> },
+    Missing {
+        task: TaskId,
+        attempt: u32,
+        inputs: Vec<(TaskId, WorkerId)>,
+    },
     /// A copy of a value came to this worker.
-    Copied { run: Run, nbytes: u64 },
+    Copied {
+        run: Run,
+        nbytes: u64,
+    },
     /// Values that this worker held are gone with an executor.
-    Dropped { runs: Vec<Run> },
+    Dropped {
+        runs: Vec<Run>,
+    },
     /// Calls that run here at once: more than before while some wait for others.
-    Threads { nthreads: u32 },
+    Threads {
+        nthreads: u32,
+    },
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

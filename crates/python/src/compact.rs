@@ -6,9 +6,7 @@
 use crate::pickle;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{
-    PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple,
-};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 pub const NONE: u8 = 0;
 const TRUE: u8 = 1;
@@ -54,7 +52,11 @@ pub trait Other {
 }
 
 /// Writes a value; false if `other` refused a part of it, and `out` is then of no use.
-pub fn write(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, other: &mut impl Other) -> PyResult<bool> {
+pub fn write(
+    value: &Bound<'_, PyAny>,
+    out: &mut Vec<u8>,
+    other: &mut impl Other,
+) -> PyResult<bool> {
     write_at(value, out, other, 0)
 }
 

@@ -50,7 +50,8 @@ pub fn from_python(value: &Bound<'_, PyAny>) -> PyResult<Datum> {
         return Ok(Datum::Bytes(bytes.as_bytes().to_vec()));
     }
     if let Ok(dict) = value.cast::<PyDict>() {
-        let pairs = dict.iter().map(|(key, item)| Ok((key.str()?.to_string(), from_python(&item)?)));
+        let pairs =
+            dict.iter().map(|(key, item)| Ok((key.str()?.to_string(), from_python(&item)?)));
         return Ok(Datum::Map(pairs.collect::<PyResult<_>>()?));
     }
     if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {

@@ -63,7 +63,11 @@ impl<'a, 'py> Encoder<'a, 'py> {
         self.tokens.clear();
     }
 
-    pub fn call(&mut self, args: &Bound<'py, PyTuple>, kwargs: Option<&Bound<'py, PyDict>>) -> PyResult<()> {
+    pub fn call(
+        &mut self,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<()> {
         self.value(args.as_any())?;
         match kwargs {
             Some(kwargs) if !kwargs.is_empty() => self.value(kwargs.as_any()),

@@ -149,7 +149,8 @@ fn call_stack<'py>(
     timeout: Option<f64>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let stacks = py.import("rasker._run")?.getattr("stacks")?;
-    let found = run(session, py, &stacks, &PyTuple::empty(py), &PyDict::new(py), None, true, timeout)?;
+    let found =
+        run(session, py, &stacks, &PyTuple::empty(py), &PyDict::new(py), None, true, timeout)?;
     let shapes = py.import("rasker.distributed._answers")?;
     shapes.call_method1("shape", ("call_stack", found, argument, session.address()))
 }
@@ -166,7 +167,8 @@ pub fn run<'py>(
     wait: bool,
     timeout: Option<f64>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let call = PyTuple::new(py, [func.clone(), args.clone().into_any(), kwargs.clone().into_any()])?;
+    let call =
+        PyTuple::new(py, [func.clone(), args.clone().into_any(), kwargs.clone().into_any()])?;
     let call = pickle::dumps(call.as_any())?.as_bytes().to_vec();
     let query = Query::Run { workers: workers.unwrap_or_default(), call: call.into() };
     let results = PyDict::new(py);

@@ -42,12 +42,7 @@ pub struct PythonRunner {
 
 impl PythonRunner {
     pub fn new(arena: Arena, shares_objects: bool) -> PythonRunner {
-        PythonRunner {
-            arena,
-            shares_objects,
-            templates: Mutex::default(),
-            live: Mutex::default(),
-        }
+        PythonRunner { arena, shares_objects, templates: Mutex::default(), live: Mutex::default() }
     }
 
     fn function<'py>(&self, py: Python<'py>, id: TemplateId) -> PyResult<Bound<'py, PyAny>> {
@@ -134,9 +129,11 @@ impl PythonRunner {
                     None => function.call1((one,)),
                     Some(kwargs) => function.call((one,), Some(kwargs)),
                 }),
-                many => many.iter().map(input).collect::<PyResult<Vec<_>>>().and_then(|args| {
-                    function.call(PyTuple::new(py, args)?, kwargs.as_ref())
-                }),
+                many => many
+                    .iter()
+                    .map(input)
+                    .collect::<PyResult<Vec<_>>>()
+                    .and_then(|args| function.call(PyTuple::new(py, args)?, kwargs.as_ref())),
             };
             self.finish(py, calls, index, result, sink);
         }
@@ -156,8 +153,12 @@ impl PythonRunner {
             (None, Blob::Bytes(bytes)) => bytes,
             _ => return Err(compact::damaged()),
         };
-        let mut inputs =
-            Inputs { runner: self, py, given: &[], objects: local.as_ref().map(|l| &l.objects[..]) };
+        let mut inputs = Inputs {
+            runner: self,
+            py,
+            given: &[],
+            objects: local.as_ref().map(|l| &l.objects[..]),
+        };
         Ok(Some(Reader::new(bytes).read(py, &mut inputs)?.cast_into::<PyDict>()?))
     }
 

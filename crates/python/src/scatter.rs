@@ -26,7 +26,9 @@ fn targets(
     loop {
         session.check_open()?;
         let all = session.inner().workers();
-        let named = |address: &str| names.is_none_or(|names| names.iter().any(|n| address.contains(n.as_str())));
+        let named = |address: &str| {
+            names.is_none_or(|names| names.iter().any(|n| address.contains(n.as_str())))
+        };
         let found: Vec<WorkerId> =
             all.iter().filter(|(_, address)| named(address)).map(|(id, _)| *id).collect();
         if !found.is_empty() {
@@ -76,11 +78,8 @@ pub fn scatter<'py>(
         } else {
             pickle::encode(&value, session.arena())?
         };
-        let holders: Vec<WorkerId> = if broadcast {
-            workers.clone()
-        } else {
-            vec![workers[index as usize % workers.len()]]
-        };
+        let holders: Vec<WorkerId> =
+            if broadcast { workers.clone() } else { vec![workers[index as usize % workers.len()]] };
         for holder in &holders {
             shares.entry(*holder).or_default().push((task, value.clone()));
         }
@@ -119,7 +118,8 @@ fn put(
             match py.detach(|| answers.recv_timeout(LOOK_EVERY)) {
                 Ok((_, true)) => break,
                 Ok((worker, false)) => {
-                    let text = format!("worker {} went away while it got values; scatter again", worker.0);
+                    let text =
+                        format!("worker {} went away while it got values; scatter again", worker.0);
                     return Err(PyRuntimeError::new_err(text));
                 }
                 Err(std::sync::mpsc::RecvTimeoutError::Timeout) => py.check_signals()?,

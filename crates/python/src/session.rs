@@ -32,12 +32,7 @@ static ERRORS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// Classes of the package that the native side makes instances of.
 #[pyfunction]
-pub fn register_classes(
-    py: Python<'_>,
-    future: Py<PyAny>,
-    futures: Py<PyAny>,
-    errors: Py<PyAny>,
-) {
+pub fn register_classes(py: Python<'_>, future: Py<PyAny>, futures: Py<PyAny>, errors: Py<PyAny>) {
     let _ = FUTURE.set(py, future);
     let _ = FUTURES.set(py, futures);
     let _ = ERRORS.set(py, errors);
@@ -178,7 +173,10 @@ impl Session {
 
     fn new_key(&self) -> Key {
         let n = self.0.n_keys.fetch_add(1, Ordering::Relaxed);
-        Key(self.0.seed.wrapping_add(u128::from(n).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835)))
+        Key(self
+            .0
+            .seed
+            .wrapping_add(u128::from(n).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835)))
     }
 
     /// The template of a function, pickled when it is first seen.
@@ -256,7 +254,12 @@ impl Session {
         result
     }
 
-    pub fn value_of(&self, py: Python<'_>, task: TaskId, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+    pub fn value_of(
+        &self,
+        py: Python<'_>,
+        task: TaskId,
+        timeout: Option<f64>,
+    ) -> PyResult<Py<PyAny>> {
         let start = Instant::now();
         loop {
             let left = timeout.map(|s| s - start.elapsed().as_secs_f64());
@@ -277,8 +280,11 @@ impl Session {
                     }
                 }
                 None if !self.0.inner.with(|machine, _| machine.knows(task)) => {
-                    let failure =
-                        rasker_protocol::Failure::new(FailureKind::Cancelled, "", "it was released");
+                    let failure = rasker_protocol::Failure::new(
+                        FailureKind::Cancelled,
+                        "",
+                        "it was released",
+                    );
                     return Err(failure::raise(py, &failure));
                 }
                 None => {}
@@ -378,7 +384,8 @@ impl Session {
             let mut at = run.start;
             while at < run.end() {
                 let task = TaskId::new(run.layer, at);
-                let Some((n, ending)) = self.0.inner.with(|machine, _| machine.stretch(task)) else {
+                let Some((n, ending)) = self.0.inner.with(|machine, _| machine.stretch(task))
+                else {
                     if self.0.inner.with(|machine, _| machine.knows(task)) {
                         return Ok(false);
                     }
@@ -595,7 +602,8 @@ impl Session {
         }
         // Iterators can be read once, and may have to be read again one by one.
         let lists = iterables.iter().map(|iterable| {
-            let is_whole = iterable.is_instance_of::<Handles>() || iterable.is_instance_of::<PyRange>();
+            let is_whole =
+                iterable.is_instance_of::<Handles>() || iterable.is_instance_of::<PyRange>();
             if is_whole || iterable.is_instance_of::<PyList>() {
                 return Ok(iterable);
             }

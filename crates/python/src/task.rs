@@ -46,9 +46,9 @@ thread_local! {
 
 fn ident(py: Python<'_>) -> u64 {
     if IDENT.get() == 0 {
-        let found = py.import("threading").and_then(|threading| {
-            threading.call_method0("get_ident")?.extract::<u64>()
-        });
+        let found = py
+            .import("threading")
+            .and_then(|threading| threading.call_method0("get_ident")?.extract::<u64>());
         IDENT.set(found.unwrap_or(1));
     }
     IDENT.get()
@@ -58,7 +58,10 @@ fn ident(py: Python<'_>) -> u64 {
 #[pyfunction]
 pub fn running_tasks() -> Vec<(u64, String)> {
     let running = RUNNING.lock();
-    running.iter().map(|(id, label, index)| (*id, label.of(index.load(Ordering::Relaxed)))).collect()
+    running
+        .iter()
+        .map(|(id, label, index)| (*id, label.of(index.load(Ordering::Relaxed))))
+        .collect()
 }
 
 /// Calls `f` as part of the calls with this label, whose results go to `sink`.
@@ -148,9 +151,9 @@ pub fn rejoin() {
 /// Key, worker and scheduler of the task that this thread runs; none outside of tasks.
 #[pyfunction]
 pub fn current_task(py: Python<'_>) -> PyResult<Option<Bound<'_, PyDict>>> {
-    let Some(key) = CURRENT.with_borrow(|current| {
-        current.as_ref().map(|current| current.label.of(INDEX.get()))
-    }) else {
+    let Some(key) = CURRENT
+        .with_borrow(|current| current.as_ref().map(|current| current.label.of(INDEX.get())))
+    else {
         return Ok(None);
     };
     let home = HOME.lock().clone().unwrap_or_default();

@@ -116,14 +116,12 @@ impl Cluster {
             python: options.python.clone(),
         };
         let inbox = worker.inbox.clone();
-        let outlet = Box::new(move |message| {
-            inbox.send(worker_loop::Input::FromScheduler(message)).is_ok()
-        });
+        let outlet =
+            Box::new(move |message| inbox.send(worker_loop::Input::FromScheduler(message)).is_ok());
         self.scheduler.send(scheduler_loop::Input::Worker(id, hello, outlet));
         let scheduler = self.scheduler.clone();
-        let to_scheduler = Box::new(move |message| {
-            scheduler.send(scheduler_loop::Input::FromWorker(id, message))
-        });
+        let to_scheduler =
+            Box::new(move |message| scheduler.send(scheduler_loop::Input::FromWorker(id, message)));
         let around = Surroundings {
             options: WorkerOptions {
                 nthreads: options.nthreads,
@@ -190,7 +188,9 @@ impl Cluster {
         }
         let until = Instant::now() + timeout;
         for (_, mut end) in workers {
-            while end.try_recv() == Err(oneshot::error::TryRecvError::Empty) && Instant::now() < until {
+            while end.try_recv() == Err(oneshot::error::TryRecvError::Empty)
+                && Instant::now() < until
+            {
                 std::thread::sleep(Duration::from_micros(200));
             }
         }

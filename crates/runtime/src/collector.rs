@@ -15,7 +15,10 @@ enum Gathered {
     None,
     Ints(Vec<i64>),
     Floats(Vec<f64>),
-    Packed { ends: Vec<u32>, data: Vec<u8> },
+    Packed {
+        ends: Vec<u32>,
+        data: Vec<u8>,
+    },
 }
 
 /// A column is closed at this many bytes of packed values.

@@ -4,7 +4,9 @@ use crate::collector::Collector;
 use crate::runner::{Runner, Sink};
 use parking_lot::{Condvar, Mutex};
 use rasker_graph::Run;
-use rasker_protocol::{ExecutorCalls, ExecutorWork, Failure, FromExecutor, GivenInput, ToExecutor, Value};
+use rasker_protocol::{
+    ExecutorCalls, ExecutorWork, Failure, FromExecutor, GivenInput, ToExecutor, Value,
+};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -159,7 +161,11 @@ impl Shared {
     fn work(self: Arc<Self>) {
         let collector = Arc::new(Collector::new());
         self.collectors.lock().push(collector.clone());
-        let port = Port { shared: self.clone(), collector: collector.clone(), last: Mutex::new(Instant::now()) };
+        let port = Port {
+            shared: self.clone(),
+            collector: collector.clone(),
+            last: Mutex::new(Instant::now()),
+        };
         while self.wait_for_work() {
             self.n_busy.fetch_add(1, Ordering::SeqCst);
             if self.ticker_sleeps.load(Ordering::SeqCst) {
@@ -204,7 +210,11 @@ impl Shared {
             return None;
         }
         let first = queue.calls.front_mut()?;
-        let share = if self.nthreads > 1 { (first.run.count / (2 * self.nthreads)).max(1) } else { u32::MAX };
+        let share = if self.nthreads > 1 {
+            (first.run.count / (2 * self.nthreads)).max(1)
+        } else {
+            u32::MAX
+        };
         if first.run.count > share {
             return Some(split_front(first, share));
         }

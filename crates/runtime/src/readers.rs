@@ -115,7 +115,9 @@ impl Readers {
             let hello = encode(&Hello::Reader).ok()?.0;
             let tls = self.access.tls.as_ref();
             let link = self.access.link.clone();
-            if let Ok(connected) = connect(&address, credentials, hello, tls, CONNECT_TIMEOUT, link).await {
+            if let Ok(connected) =
+                connect(&address, credentials, hello, tls, CONNECT_TIMEOUT, link).await
+            {
                 opened = Some(connected);
                 break;
             }

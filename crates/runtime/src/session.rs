@@ -119,7 +119,8 @@ impl Session {
                     return;
                 }
                 // The session may go while this waits, so it is not held meanwhile.
-                let notified = tokio::time::timeout(Duration::from_secs(5), session.0.to_flush.notified());
+                let notified =
+                    tokio::time::timeout(Duration::from_secs(5), session.0.to_flush.notified());
                 if notified.await.is_ok() {
                     session.0.is_flushing.store(false, Ordering::SeqCst);
                     session.flush();
@@ -148,7 +149,8 @@ impl Session {
         // Messages leave in the order they were made: under the lock.
         out.retain_mut(|action| match action {
             Action::Send(_) => {
-                let Action::Send(message) = std::mem::replace(action, Action::Wake(WaitId(u64::MAX)))
+                let Action::Send(message) =
+                    std::mem::replace(action, Action::Wake(WaitId(u64::MAX)))
                 else {
                     unreachable!("just matched")
                 };
@@ -316,7 +318,8 @@ impl Session {
     /// Workers that are there, with their addresses.
     pub fn workers(&self) -> Vec<(WorkerId, String)> {
         let peers = self.0.peers.lock();
-        let mut workers: Vec<_> = peers.iter().map(|(id, address)| (*id, address.clone())).collect();
+        let mut workers: Vec<_> =
+            peers.iter().map(|(id, address)| (*id, address.clone())).collect();
         workers.sort_unstable();
         workers
     }

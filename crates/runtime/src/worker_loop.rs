@@ -125,9 +125,9 @@ pub(crate) async fn run(
 
 /// Resident memory of this process, bytes.
 fn resident_nbytes() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| {
-        text.split(' ').nth(1)?.parse::<u64>().ok()
-    });
+    let pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
     pages.unwrap_or(0) * 4096
 }
 
@@ -191,7 +191,8 @@ impl Loop {
                     let (readers, inbox) = (self.around.readers.clone(), self.handle.inbox.clone());
                     tokio::spawn(async move {
                         let got = readers.get(worker, &address, tasks).await;
-                        let values = got.into_iter().map(|(task, value)| (task, value.ok().flatten()));
+                        let values =
+                            got.into_iter().map(|(task, value)| (task, value.ok().flatten()));
                         let event = Event::Fetched { worker, values: values.collect() };
                         let _ = inbox.send(Input::Event(event));
                     });

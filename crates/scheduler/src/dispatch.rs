@@ -4,11 +4,11 @@
 //! inputs waits beside the worker that holds most of them; a worker with free threads and nothing
 //! of its own takes what waits beside a busy one. Nothing here looks at all workers for each task.
 
-use crate::peer::{DEPTH_NS, Entry, Queue};
+use crate::peer::{DEPTH_NS, Depth, Entry, Load, Queue};
 use crate::scheduler::Scheduler;
-use crate::table::{MapInput, PageRecipe, Recipe, State, TaskRef};
+use crate::table::{MapInput, PageRecipe, Recipe, State, Task, TaskRef};
 use crate::template::TemplateIx;
-use rasker_graph::{Blob, Input, Key, Options, Run, TaskId};
+use rasker_graph::{Input, Key, Options, Run, TaskId};
 use rasker_protocol::{CallWork, Calls, Label, Priority, Source, ToWorker, WorkerId};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
@@ -70,7 +70,8 @@ impl Scheduler {
     /// A task that names workers or resources goes to the least busy worker that may run it.
     fn bind(&mut self, task: TaskRef, entry: Entry, options: &Options) {
         let able = |s: &Scheduler, any: bool| {
-            let can = s.alive.iter().filter(|w| s.worker(**w).expect("alive").can_run(options, any));
+            let can =
+                s.alive.iter().filter(|w| s.worker(**w).expect("alive").can_run(options, any));
             can.copied().min_by_key(|w| {
                 let worker = s.worker(*w).expect("alive");
                 let load = worker.n_processing as usize + worker.bound.len();
@@ -104,6 +105,12 @@ impl Scheduler {
         })
     }
 
+    /// Whether the task that was entered in a queue is still ready: its place may be another's now.
+    pub(crate) fn is_due(&self, entry: Entry) -> bool {
+        self.is_ready(entry.task())
+            && self.table.layer(entry.layer).priority.submission == entry.priority.submission
+    }
+
     /// Hands out work until no worker has room or nothing is ready.
     pub(crate) fn dispatch(&mut self) {
         let n_threads: u32 =
@@ -113,21 +120,28 @@ impl Scheduler {
             let worker = self.worker(id).expect("alive");
             open.push((id, worker.occupancy_ns(&self.templates)));
         }
-        // The least busy worker chooses first, again and again.
+        // The least busy worker chooses first, again and again; before all, those with a thread
+        // that has nothing to do. If there is nothing for such a one, the others get no more than
+        // they can begin at once: what they were given beyond that would be asked back.
+        let mut depth = Depth::Full;
         while !open.is_empty() {
+            let rank = |(id, occupancy): (WorkerId, f64)| {
+                let worker = self.worker(id).expect("alive");
+                (!worker.is_idle(), occupancy / f64::from(worker.hello.nthreads.max(1)))
+            };
             let at = (0..open.len())
                 .min_by(|a, b| {
-                    let per_thread = |i: usize| {
-                        let worker = self.worker(open[i].0).expect("alive");
-                        open[i].1 / f64::from(worker.hello.nthreads.max(1))
-                    };
-                    per_thread(*a).total_cmp(&per_thread(*b))
+                    let (a, b) = (rank(open[*a]), rank(open[*b]));
+                    a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
                 })
                 .expect("not empty");
             let (id, occupancy) = open[at];
-            match self.give(id, occupancy, n_threads) {
+            match self.give(id, Load { occupancy, depth, n_threads }) {
                 Some(ns) => open[at].1 += ns,
                 None => {
+                    if self.worker(id).expect("alive").is_idle() {
+                        depth = Depth::Threads;
+                    }
                     open.swap_remove(at);
                 }
             }
@@ -137,8 +151,8 @@ impl Scheduler {
 
     /// Gives a worker its next run; the time it will take, or none if it has no room or there is
     /// nothing for it.
-    fn give(&mut self, id: WorkerId, occupancy: f64, n_threads: u32) -> Option<f64> {
-        if let Some(ns) = self.give_bound(id, occupancy) {
+    fn give(&mut self, id: WorkerId, load: Load) -> Option<f64> {
+        if let Some(ns) = self.give_bound(id, load) {
             return Some(ns);
         }
         let own = self.next_of(Some(id));
@@ -148,24 +162,26 @@ impl Scheduler {
         if let Some((priority, slot)) = root
             && first.is_none_or(|entry| (priority, slot) < (entry.priority, entry.layer))
         {
-            return self.give_roots(id, slot, occupancy, n_threads);
+            return self.give_roots(id, slot, load);
         }
-        let entry = match first {
-            Some(entry) => entry,
-            None => self.steal_for(id, occupancy)?,
+        let (entry, victim) = match first {
+            Some(entry) => (entry, None),
+            None => {
+                let (entry, victim) = self.find_to_steal(id, load.occupancy)?;
+                (entry, Some(victim))
+            }
         };
         let template = self.template_of(entry.task()).expect("a task with a recipe");
         let duration = self.templates.duration_ns(template);
-        if self.worker(id).expect("alive").room(occupancy, duration) == 0 {
+        if self.worker(id).expect("alive").room(load, duration) == 0 {
             return None;
         }
-        let queue = if own == Some(entry) {
+        let queue = if let Some(victim) = victim {
+            &mut self.worker_mut(victim).expect("alive").pending
+        } else if own == Some(entry) {
             &mut self.worker_mut(id).expect("alive").pending
-        } else if shared == Some(entry) {
-            &mut self.ready
         } else {
-            self.send(id, entry.task());
-            return Some(duration);
+            &mut self.ready
         };
         queue.pop();
         self.send(id, entry.task());
@@ -180,7 +196,7 @@ impl Scheduler {
                 None => &mut self.ready,
             };
             let Reverse(entry) = *queue.peek()?;
-            if self.is_ready(entry.task()) {
+            if self.is_due(entry) {
                 return Some(entry);
             }
             match worker {
@@ -190,37 +206,38 @@ impl Scheduler {
         }
     }
 
-    /// Takes an entry that waits beside another worker, if that one is busy and this one idle.
-    fn steal_for(&mut self, thief: WorkerId, occupancy: f64) -> Option<Entry> {
+    /// An entry that waits beside another worker, if that one is busy and this one idle.
+    fn find_to_steal(&mut self, thief: WorkerId, occupancy: f64) -> Option<(Entry, WorkerId)> {
         let worker = self.worker(thief).expect("alive");
         if occupancy > DEPTH_NS * f64::from(worker.hello.nthreads) / 2.0 {
             return None;
         }
-        let victim = self.alive.iter().copied().filter(|w| *w != thief).max_by_key(|w| {
-            self.worker(*w).expect("alive").pending.len()
-        })?;
+        let victim = self
+            .alive
+            .iter()
+            .copied()
+            .filter(|w| *w != thief)
+            .max_by_key(|w| self.worker(*w).expect("alive").pending.len())?;
         let other = self.worker(victim).expect("alive");
         if other.pending.is_empty() || other.n_processing < other.hello.nthreads {
             return None;
         }
-        let entry = self.next_of(Some(victim))?;
-        self.worker_mut(victim).expect("alive").pending.pop();
-        Some(entry)
+        Some((self.next_of(Some(victim))?, victim))
     }
 
-    fn give_bound(&mut self, id: WorkerId, occupancy: f64) -> Option<f64> {
+    fn give_bound(&mut self, id: WorkerId, load: Load) -> Option<f64> {
         let mut kept = Queue::new();
         let mut given = None;
         while let Some(Reverse(entry)) = self.worker_mut(id).expect("alive").bound.pop() {
-            let task = entry.task();
-            if !self.is_ready(task) {
+            if !self.is_due(entry) {
                 continue;
             }
+            let task = entry.task();
             let template = self.template_of(task).expect("a task with a recipe");
             let duration = self.templates.duration_ns(template);
             let options = self.table.options(task).clone();
             let worker = self.worker(id).expect("alive");
-            if worker.room(occupancy, duration) == 0 || !worker.has_free(&options) {
+            if worker.room(load, duration) == 0 || !worker.has_free(&options) {
                 kept.push(Reverse(entry));
                 if kept.len() > 64 {
                     break;
@@ -236,15 +253,15 @@ impl Scheduler {
     }
 
     /// Cuts a run off the front of a layer of roots.
-    fn give_roots(&mut self, id: WorkerId, slot: u32, occupancy: f64, n_threads: u32) -> Option<f64> {
+    fn give_roots(&mut self, id: WorkerId, slot: u32, load: Load) -> Option<f64> {
         let layer = self.table.layer(slot);
         let Recipe::Map(map) = &layer.recipe else { unreachable!("roots are maps") };
         let template = map.template;
         let duration = self.templates.duration_ns(template);
         let worker = self.worker(id).expect("alive");
         let left = layer.count - layer.cursor;
-        let fair = (left / (SHARE * n_threads.max(1))).max(1);
-        let room = worker.room(occupancy, duration);
+        let fair = (left / (SHARE * load.n_threads.max(1))).max(1);
+        let room = worker.room(load, duration);
         let n = room.min(fair).min(left).min(RUN_MAX * worker.hello.nthreads.max(1));
         if left > 0 && n == 0 {
             return None;
@@ -252,14 +269,16 @@ impl Scheduler {
         let layer = self.table.layer_mut(slot);
         let start = layer.cursor;
         layer.expand(start + n);
-        // The run ends where a task was forgotten before its turn.
+        // The run ends where a task was forgotten before its turn, or cancelled and retried: it
+        // stands in a queue then, at another attempt.
+        let is_next = |task: &Task| task.state == State::Ready && task.attempt == 0;
         let mut end = start;
-        while end < start + n && layer.task(end).state == State::Ready {
+        while end < start + n && is_next(layer.task(end)) {
             layer.task_mut(end).state = State::Processing { worker: id };
             end += 1;
         }
         layer.cursor = end;
-        while layer.cursor < layer.expanded && layer.task(layer.cursor).state != State::Ready {
+        while layer.cursor < layer.expanded && !is_next(layer.task(layer.cursor)) {
             layer.cursor += 1;
         }
         let priority = layer.priority;
@@ -342,16 +361,12 @@ impl Scheduler {
         let id = |task: &TaskRef| self.table.id(*task);
         match &self.table.layer(task.layer).recipe {
             Recipe::Page(page) => {
-                let blob = page.blobs.binary_search_by_key(&task.index, |(index, _)| *index);
-                let args = match blob {
-                    Ok(at) => page.blobs[at].1.clone(),
-                    Err(_) => {
-                        let span = PageRecipe::span(&page.arg_ends, task.index);
-                        Blob::Bytes(page.args.slice(span))
-                    }
-                };
+                let args = self.table.args(task).expect("a page has arguments");
                 let span = PageRecipe::span(&page.dependency_ends, task.index);
-                CallWork::One { args, dependencies: page.dependencies[span].iter().map(id).collect() }
+                CallWork::One {
+                    args,
+                    dependencies: page.dependencies[span].iter().map(id).collect(),
+                }
             }
             Recipe::Map(map) => {
                 let inputs = map.inputs.iter().map(|input| match input {
@@ -414,10 +429,7 @@ impl Scheduler {
     /// When a worker has nothing to do and another has calls that wait behind long ones, those are
     /// asked back.
     fn retract(&mut self) {
-        let idle = self.alive.iter().any(|w| {
-            let worker = self.worker(*w).expect("alive");
-            worker.n_processing < worker.hello.nthreads
-        });
+        let idle = self.alive.iter().any(|w| self.worker(*w).expect("alive").is_idle());
         if !idle {
             return;
         }

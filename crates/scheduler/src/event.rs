@@ -6,13 +6,30 @@ use rasker_protocol::{FromClient, FromWorker, ToClient, ToWorker, WorkerHello, W
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A connection was accepted under a new id.
-    ClientJoined { client: ClientId, name: String },
-    ClientLeft { client: ClientId },
-    FromClient { client: ClientId, message: FromClient },
-    WorkerJoined { worker: WorkerId, hello: WorkerHello },
+    ClientJoined {
+        client: ClientId,
+        name: String,
+    },
+    ClientLeft {
+        client: ClientId,
+    },
+    FromClient {
+        client: ClientId,
+        message: FromClient,
+    },
+    WorkerJoined {
+        worker: WorkerId,
+        hello: WorkerHello,
+    },
     /// The connection ended or the worker was silent for too long.
-    WorkerLeft { worker: WorkerId, reason: String },
-    FromWorker { worker: WorkerId, message: FromWorker },
+    WorkerLeft {
+        worker: WorkerId,
+        reason: String,
+    },
+    FromWorker {
+        worker: WorkerId,
+        message: FromWorker,
+    },
     /// The end of a batch of events: decide, and say what is to be said.
     Turn,
 }

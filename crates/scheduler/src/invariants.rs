@@ -2,6 +2,7 @@
 
 use crate::scheduler::Scheduler;
 use crate::table::{Map, State, TaskList, TaskRef};
+use rasker_graph::TaskId;
 use rasker_protocol::WorkerId;
 
 impl Scheduler {
@@ -40,10 +41,8 @@ impl Scheduler {
                 return;
             }
             let counts = (record.waiting_dependents, record.alive_dependents);
-            let expected = (
-                waiting.get(&task).copied().unwrap_or(0),
-                alive.get(&task).copied().unwrap_or(0),
-            );
+            let expected =
+                (waiting.get(&task).copied().unwrap_or(0), alive.get(&task).copied().unwrap_or(0));
             if counts != expected {
                 wrong.push(format!("{task:?}: dependents {counts:?}, counted {expected:?}"));
             }
@@ -59,6 +58,20 @@ impl Scheduler {
             }
         }
         wrong
+    }
+
+    /// A task and its inputs in words: for simulation.
+    pub fn describe(&self, id: TaskId) -> String {
+        let Some(task) = self.table.find(id) else { return format!("{id:?}: unknown") };
+        let mut inputs = TaskList::new();
+        self.table.dependencies(task, &mut inputs);
+        let inputs = inputs.iter().map(|input| (self.table.id(*input), self.state(*input)));
+        let inputs: Vec<_> = inputs.collect();
+        format!(
+            "{id:?} is {:?}, {:?}, reads {inputs:?}",
+            self.table.id(task),
+            self.table.task(task)
+        )
     }
 
     fn each_record(&self, mut f: impl FnMut(TaskRef)) {

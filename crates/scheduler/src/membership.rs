@@ -9,7 +9,8 @@ use rasker_protocol::{ToClient, WorkerHello, WorkerId};
 impl Scheduler {
     pub(crate) fn on_client_joined(&mut self, client: ClientId, name: String) {
         let mut state = Client { name, ..Client::default() };
-        let peers: Vec<_> = self.alive.iter().filter_map(|w| self.worker(*w)).map(Worker::peer).collect();
+        let peers: Vec<_> =
+            self.alive.iter().filter_map(|w| self.worker(*w)).map(Worker::peer).collect();
         if !peers.is_empty() {
             state.out.push(ToClient::Peers(peers));
         }
@@ -87,12 +88,8 @@ impl Scheduler {
     /// What waited beside a worker that is gone is placed anew.
     fn move_queue(&mut self, worker: &Worker) {
         for entry in worker.pending.iter().chain(worker.bound.iter()) {
-            let task = entry.0.task();
-            let waits = self.table.layers[task.layer as usize].as_ref().is_some_and(|layer| {
-                task.index < layer.expanded && layer.task(task.index).state == State::Ready
-            });
-            if waits {
-                self.make_ready(task);
+            if self.is_due(entry.0) {
+                self.make_ready(entry.0.task());
             }
         }
     }

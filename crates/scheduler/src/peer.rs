@@ -31,6 +31,25 @@ pub(crate) type Queue = BinaryHeap<Reverse<Entry>>;
 /// reports, little enough that none of it waits long behind a slow call.
 pub(crate) const DEPTH_NS: f64 = 5e6;
 
+/// How much a worker may have in hand.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Depth {
+    /// A few milliseconds of work.
+    Full,
+    /// What it can begin at once.
+    Threads,
+}
+
+/// How things stand when a worker is given work.
+#[derive(Clone, Copy)]
+pub(crate) struct Load {
+    /// Time that the worker's calls in hand will take, ns.
+    pub occupancy: f64,
+    pub depth: Depth,
+    /// Threads of all workers.
+    pub n_threads: u32,
+}
+
 pub(crate) struct Worker {
     pub id: WorkerId,
     pub hello: WorkerHello,
@@ -72,11 +91,7 @@ impl Worker {
     }
 
     pub fn peer(&self) -> Peer {
-        Peer {
-            worker: self.id,
-            address: self.hello.address.clone(),
-            name: self.hello.name.clone(),
-        }
+        Peer { worker: self.id, address: self.hello.address.clone(), name: self.hello.name.clone() }
     }
 
     pub fn begin(&mut self, template: TemplateIx, count: u32, options: &Options) {
@@ -113,7 +128,8 @@ impl Worker {
 
     /// Whether a task may ever run here.
     pub fn can_run(&self, options: &Options, any_worker: bool) -> bool {
-        let named = any_worker || options.workers.is_empty() || options.workers.iter().any(|w| self.is(w));
+        let named =
+            any_worker || options.workers.is_empty() || options.workers.iter().any(|w| self.is(w));
         named
             && options.resources.iter().all(|(name, amount)| {
                 self.hello.resources.iter().any(|(n, total)| n == name && total >= amount)
@@ -130,12 +146,22 @@ impl Worker {
         self.processing.iter().map(|(t, n)| f64::from(*n) * templates.duration_ns(*t)).sum()
     }
 
+    /// Whether a thread has nothing to do.
+    pub fn is_idle(&self) -> bool {
+        self.n_processing < self.hello.nthreads
+    }
+
     /// How many more calls of `duration_ns` this worker can take now.
-    pub fn room(&self, occupancy_ns: f64, duration_ns: f64) -> u32 {
+    pub fn room(&self, load: Load, duration_ns: f64) -> u32 {
         let idle = self.hello.nthreads.saturating_sub(self.n_processing);
-        let depth = DEPTH_NS * f64::from(self.hello.nthreads);
-        let fits = ((depth - occupancy_ns) / duration_ns).max(0.0) as u32;
-        idle.max(fits)
+        match load.depth {
+            Depth::Threads => idle,
+            Depth::Full => {
+                let depth = DEPTH_NS * f64::from(self.hello.nthreads);
+                let fits = ((depth - load.occupancy) / duration_ns).max(0.0) as u32;
+                idle.max(fits)
+            }
+        }
     }
 }
 
@@ -156,4 +182,3 @@ pub(crate) struct Question {
     pub waiting: Vec<WorkerId>,
     pub answers: Vec<(String, rasker_protocol::Datum)>,
 }
-

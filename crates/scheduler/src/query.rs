@@ -67,7 +67,10 @@ impl Scheduler {
                 ("nthreads", hello.nthreads.into()),
                 ("memory_limit", hello.memory_limit.into()),
                 ("python", hello.python.clone().into()),
-                ("resources", Datum::Map(resources.map(|(n, v)| (n.clone(), (*v).into())).collect())),
+                (
+                    "resources",
+                    Datum::Map(resources.map(|(n, v)| (n.clone(), (*v).into())).collect()),
+                ),
                 ("processing", worker.n_processing.into()),
                 ("memory", worker.status.memory_nbytes.into()),
                 ("held", worker.status.held_nbytes.into()),
@@ -112,9 +115,9 @@ impl Scheduler {
     fn holders(&self, task: TaskRef) -> Datum {
         let State::Memory { holder, .. } = self.state(task) else { return Datum::List(Vec::new()) };
         let replicas = self.table.replicas.get(&task).into_iter().flatten();
-        let addresses = std::iter::once(&holder).chain(replicas).filter_map(|id| {
-            Some(Datum::from(self.worker(*id)?.hello.address.clone()))
-        });
+        let addresses = std::iter::once(&holder)
+            .chain(replicas)
+            .filter_map(|id| Some(Datum::from(self.worker(*id)?.hello.address.clone())));
         Datum::List(addresses.collect())
     }
 
@@ -148,7 +151,10 @@ impl Scheduler {
 
     fn explain(&self, key: Key) -> Datum {
         let Some(task) = self.task_of(key) else {
-            return Datum::from([("state", Datum::from("forgotten")), ("reason", "nobody wants it".into())]);
+            return Datum::from([
+                ("state", Datum::from("forgotten")),
+                ("reason", "nobody wants it".into()),
+            ]);
         };
         let state = self.state(task);
         let reason = match state {

@@ -1,10 +1,10 @@
 //! What workers report of the calls they were given.
 
-use crate::scheduler::{Scheduler, Step};
+use crate::scheduler::Scheduler;
 use crate::table::{Recipe, State, TaskRef};
 use crate::template::TemplateIx;
 use rasker_graph::{Run, TaskId};
-use rasker_protocol::{Failure, FailureKind, Finished, Progress, ToWorker, Value, WorkerId};
+use rasker_protocol::{Failure, FailureKind, Finished, Progress, Value, WorkerId};
 use std::sync::Arc;
 
 impl Scheduler {
@@ -26,10 +26,8 @@ impl Scheduler {
                 {
                     worker.retracting = false;
                 }
-                self.each_current(worker, run, attempt, |s, task| {
-                    s.table.task_mut(task).attempt += 1;
-                    s.make_ready(task);
-                });
+                // An input may have been lost meanwhile, so the call is planned anew.
+                self.each_current(worker, run, attempt, Scheduler::take_back);
             }
             Progress::Missing { task, attempt, inputs } => {
                 self.on_missing(worker, task, attempt, &inputs);
@@ -70,6 +68,7 @@ impl Scheduler {
             match self.table.find(id) {
                 Some(task) if self.is_current(worker, task, attempt) => {
                     self.unload(task, 1, worker);
+                    self.free_stray(task, worker);
                     f(self, task);
                     self.settle();
                 }
@@ -81,9 +80,7 @@ impl Scheduler {
     pub(crate) fn template_of(&self, task: TaskRef) -> Option<TemplateIx> {
         match &self.table.layer(task.layer).recipe {
             Recipe::Map(map) => Some(map.template),
-            Recipe::Page(page) => {
-                Some(page.templates[page.template[task.index as usize] as usize])
-            }
+            Recipe::Page(page) => Some(page.templates[page.template[task.index as usize] as usize]),
             Recipe::Data { .. } => None,
         }
     }
@@ -185,18 +182,25 @@ impl Scheduler {
     }
 
     /// A result of an attempt that counts no more: the worker may drop it, unless it holds the
-    /// value for another reason.
+    /// value for another reason. While it runs a later attempt a `Free` might meet the value of
+    /// that one, so it waits for its end.
     fn discard(&mut self, worker: WorkerId, run: Run) {
         self.n_stale += u64::from(run.count);
         for id in run.tasks() {
-            let held = self.table.find(id).is_some_and(|task| self.is_held_by(task, worker));
-            if !held && let Some(worker) = self.worker_mut(worker) {
-                match worker.out.last_mut() {
-                    Some(ToWorker::Free(runs)) => Run::push(runs, id),
-                    _ => worker.out.push(ToWorker::Free(vec![id.run()])),
+            match self.table.find(id) {
+                Some(task) if self.is_held_by(task, worker) => {}
+                Some(task) if self.is_processing_at(task, worker) => {
+                    self.table.task_mut(task).is_stray = true;
                 }
+                _ => self.free_at(worker, id),
             }
         }
+    }
+
+    fn is_processing_at(&self, task: TaskRef, worker: WorkerId) -> bool {
+        let layer = self.table.layer(task.layer);
+        task.index < layer.expanded
+            && layer.task(task.index).state == (State::Processing { worker })
     }
 
     pub(crate) fn is_held_by(&self, task: TaskRef, worker: WorkerId) -> bool {
@@ -221,7 +225,7 @@ impl Scheduler {
             failure.clone()
         };
         let failure = self.add_failure(failure);
-        self.todo.push(Step::Fail(task, failure));
+        self.fail_later(task, failure);
     }
 
     /// The task ran in an executor or on a worker that died.
@@ -240,7 +244,7 @@ impl Scheduler {
         let mut failure = Failure::new(FailureKind::Killed, key, text);
         failure.attempts = attempts;
         let failure = self.add_failure(Arc::new(failure));
-        self.todo.push(Step::Fail(task, failure));
+        self.fail_later(task, failure);
     }
 
     /// A call was given up: inputs were not where this scheduler said.
@@ -251,9 +255,18 @@ impl Scheduler {
         attempt: u32,
         inputs: &[(TaskId, WorkerId)],
     ) {
+        let current = self.table.find(id).filter(|task| self.is_current(worker, *task, attempt));
+        if current.is_none() {
+            // What was said of its inputs then need not be so now.
+            self.n_stale += 1;
+            return;
+        }
         for (input, holder) in inputs {
-            if let Some(task) = self.table.find(*input) {
+            if let Some(task) = self.table.find(*input)
+                && self.is_held_by(task, *holder)
+            {
                 self.lose(task, *holder);
+                self.free_at(*holder, *input);
             }
         }
         self.settle();

@@ -1,11 +1,13 @@
 //! The machine: its parts and its one door.
 
 use crate::event::{Action, Event};
-use crate::peer::{Client, Queue, Question, Worker};
+use crate::peer::{Client, Question, Queue, Worker};
 use crate::table::{Map, Table, TaskRef};
 use crate::template::Templates;
 use rasker_graph::ClientId;
-use rasker_protocol::{Datum, Failure, FromClient, FromWorker, Priority, ToClient, ToWorker, WorkerId};
+use rasker_protocol::{
+    Datum, Failure, FromClient, FromWorker, Priority, ToClient, ToWorker, WorkerId,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -103,7 +105,7 @@ impl Scheduler {
             FromClient::Submit(submit) => self.on_submit(client, submit),
             FromClient::Release(runs) => self.on_release(client, &runs),
             FromClient::Cancel { runs, reason } => self.on_cancel(&runs, &reason),
-            FromClient::Retry(tasks) => self.on_retry(&tasks),
+            FromClient::Retry(tasks) => self.on_retry(client, &tasks),
             FromClient::Scattered(scattered) => self.on_scattered(client, scattered),
             FromClient::Adopt { task, key, index } => self.on_adopt(client, task, key, index),
             FromClient::Ask { id, query } => self.on_query(client, id, query),

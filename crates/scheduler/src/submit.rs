@@ -1,9 +1,13 @@
 //! What clients ask for: layers, values of their own, and to let go of both.
 
 use crate::scheduler::{Scheduler, Step};
-use crate::table::{MapInput, MapRecipe, PageRecipe, Recipe, State, Table, Task, TaskRef};
+use crate::table::{
+    MapInput, MapRecipe, PageRecipe, Recipe, State, Table, Task, TaskList, TaskRef,
+};
 use crate::template::TemplateIx;
-use rasker_graph::{ClientId, Input, Key, Layer, LayerId, MapWork, Page, Run, TaskId, TemplateId, Work};
+use rasker_graph::{
+    ClientId, Input, Key, Layer, LayerId, MapWork, Page, Run, TaskId, TemplateId, Work,
+};
 use rasker_protocol::{Failure, FailureKind, Priority, Scattered, Submit};
 use std::sync::Arc;
 
@@ -24,7 +28,9 @@ impl Scheduler {
             self.templates.add(template, client);
         }
         for layer in submit.layers {
-            if !layer.is_sound() || layer.id.client() != client || self.table.by_id.contains_key(&layer.id)
+            if !layer.is_sound()
+                || layer.id.client() != client
+                || self.table.by_id.contains_key(&layer.id)
             {
                 // Not a layer of this client's making; its tasks will be unknown to all.
                 self.n_stale += 1;
@@ -132,6 +138,8 @@ impl Scheduler {
         let task = TaskRef { layer: slot, index: 0 };
         self.table.layer_mut(slot).expand(1);
         self.set(task, State::Released);
+        // Its reader may turn out to be an alias, which reads nothing.
+        self.todo.push(Step::Consider(task));
         task
     }
 
@@ -155,16 +163,39 @@ impl Scheduler {
             }
             let key = page.keys[index as usize];
             match self.table.find_key(key) {
-                Some(of) => self.make_alias(task, of),
-                None => {
+                Some(of) if self.table.task(of).is_wanted() || self.is_same_call(task, of) => {
+                    self.make_alias(task, of);
+                }
+                other => {
+                    // Only descendants need the other one: the key starts a new generation.
+                    if let Some(other) = other {
+                        self.table.remove_key(other);
+                    }
                     self.table.add_key(key, task);
                     self.link(task);
-                    self.todo.push(Step::Compute(task));
                 }
             }
         }
         // The last pushed is worked off first; the order of submission is kept by priority.
+        for index in 0..count {
+            let task = TaskRef { layer: slot, index };
+            self.todo.push(match self.table.task(task).wanted {
+                true => Step::Compute(task),
+                // Its readers ask for it, if it has any.
+                false => Step::Consider(task),
+            });
+        }
         self.settle_layer(slot, count);
+    }
+
+    fn is_same_call(&self, task: TaskRef, other: TaskRef) -> bool {
+        if self.template_of(task) != self.template_of(other) {
+            return false;
+        }
+        let (mut reads, mut others) = (TaskList::new(), TaskList::new());
+        self.table.dependencies(task, &mut reads);
+        self.table.dependencies(other, &mut others);
+        reads == others && self.table.args(task) == self.table.args(other)
     }
 
     /// An unwanted alias has served its purpose once its page is resolved.
@@ -266,7 +297,8 @@ impl Scheduler {
             self.table.task_mut(task).state = State::Released;
             let twin = same.map(|layer| TaskRef { layer, index }).filter(|twin| {
                 let layer = self.table.layer(twin.layer);
-                index < layer.count && (index >= layer.expanded || !layer.task(index).state.is_gone())
+                index < layer.count
+                    && (index >= layer.expanded || !layer.task(index).state.is_gone())
             });
             if let Some(twin) = twin {
                 self.table.layer_mut(twin.layer).expand(index + 1);
@@ -332,7 +364,8 @@ impl Scheduler {
     pub(crate) fn on_scattered(&mut self, client: ClientId, scattered: Scattered) {
         let Scattered { layer: id, keys, names, nbytes, holders } = scattered;
         let count = keys.len() as u32;
-        let sound = nbytes.len() == keys.len() && holders.len() == keys.len() && names.len() == keys.len();
+        let sound =
+            nbytes.len() == keys.len() && holders.len() == keys.len() && names.len() == keys.len();
         if !sound || count == 0 || id.client() != client || self.table.by_id.contains_key(&id) {
             self.n_stale += 1;
             return;
@@ -360,7 +393,13 @@ impl Scheduler {
         }
     }
 
-    pub(crate) fn on_adopt(&mut self, client: ClientId, name: TaskId, key: Key, index: Option<u32>) {
+    pub(crate) fn on_adopt(
+        &mut self,
+        client: ClientId,
+        name: TaskId,
+        key: Key,
+        index: Option<u32>,
+    ) {
         let found = match index {
             None => self.table.find_key(key),
             Some(index) => self.table.by_layer_key.get(&key).copied().and_then(|slot| {
@@ -466,18 +505,31 @@ impl Scheduler {
                 let failure = Failure::new(FailureKind::Cancelled, key, text);
                 let failure = self.add_failure(Arc::new(failure));
                 self.table.remove_key(task);
+                self.table.remove_layer_key(task.layer);
                 if let State::Processing { worker } = self.state(task) {
                     self.stop(task, worker);
                 }
                 self.free(task);
-                self.todo.push(Step::Fail(task, failure));
+                self.fail_later(task, failure);
                 self.settle();
             }
         }
     }
 
-    pub(crate) fn on_retry(&mut self, tasks: &[TaskId]) {
-        let mut open: Vec<TaskRef> = tasks.iter().filter_map(|id| self.table.find(*id)).collect();
+    pub(crate) fn on_retry(&mut self, client: ClientId, tasks: &[TaskId]) {
+        let mut open: Vec<TaskRef> = Vec::new();
+        for id in tasks {
+            match self.table.find(*id) {
+                Some(task) => open.push(task),
+                None => {
+                    let text = "there is no recipe for it here any more; submit it again";
+                    let failure = Failure::new(FailureKind::Cancelled, format!("{id:?}"), text);
+                    if let Some(client) = self.clients.get_mut(&client) {
+                        client.failed.push((id.run(), Arc::new(failure)));
+                    }
+                }
+            }
+        }
         let again = open.clone();
         while let Some(task) = open.pop() {
             if matches!(self.state(task), State::Failed { .. }) {

@@ -28,13 +28,24 @@ pub(crate) type TaskList = SmallVec<[TaskRef; 8]>;
 pub(crate) enum State {
     /// No value and no plan to make one; kept because a descendant may need it again.
     Released,
-    Waiting { missing: u32 },
+    Waiting {
+        missing: u32,
+    },
     Ready,
-    Processing { worker: WorkerId },
-    Memory { holder: WorkerId, nbytes: f32 },
-    Failed { failure: u32 },
+    Processing {
+        worker: WorkerId,
+    },
+    Memory {
+        holder: WorkerId,
+        nbytes: f32,
+    },
+    Failed {
+        failure: u32,
+    },
     /// The same key as another task.
-    Alias { of: TaskRef },
+    Alias {
+        of: TaskRef,
+    },
     Forgotten,
 }
 
@@ -78,6 +89,9 @@ pub(crate) struct Task {
     pub wanted: bool,
     /// Other clients, or aliases, want it: see `Table::also_wanted`.
     pub also_wanted: bool,
+    /// While it is processing: its worker may hold a value of an earlier attempt, which the value
+    /// of this one replaces.
+    pub is_stray: bool,
 }
 
 const _: () = assert!(size_of::<Task>() <= 32);
@@ -94,6 +108,7 @@ impl Task {
             suspicion: 0,
             wanted,
             also_wanted: false,
+            is_stray: false,
         }
     }
     pub fn is_wanted(&self) -> bool {
@@ -114,7 +129,10 @@ pub(crate) enum Recipe {
     Map(MapRecipe),
     Page(Box<PageRecipe>),
     /// Scattered values: there is no recipe.
-    Data { keys: Vec<Key>, names: Vec<Arc<str>> },
+    Data {
+        keys: Vec<Key>,
+        names: Vec<Arc<str>>,
+    },
 }
 
 pub(crate) struct MapRecipe {
@@ -128,7 +146,10 @@ pub(crate) struct MapRecipe {
 pub(crate) enum MapInput {
     Values(Column),
     /// Task `i` reads task `first + i` of the layer.
-    Tasks { layer: u32, first: u32 },
+    Tasks {
+        layer: u32,
+        first: u32,
+    },
     List(Vec<TaskRef>),
 }
 
@@ -266,14 +287,20 @@ impl Table {
     }
 
     pub fn remove_layer(&mut self, slot: u32) {
+        self.remove_layer_key(slot);
         let layer = self.layers[slot as usize].take().expect("a layer that is alive");
         self.by_id.remove(&layer.id);
-        if let Recipe::Map(map) = &layer.recipe
-            && self.by_layer_key.get(&map.key) == Some(&slot)
-        {
-            self.by_layer_key.remove(&map.key);
-        }
         self.free.push(slot);
+    }
+
+    /// The layer's key may be used again for another layer.
+    pub fn remove_layer_key(&mut self, slot: u32) {
+        if let Recipe::Map(map) = &self.layer(slot).recipe {
+            let key = map.key;
+            if self.by_layer_key.get(&key) == Some(&slot) {
+                self.by_layer_key.remove(&key);
+            }
+        }
     }
 
     pub fn new_layer(id: LayerId, client: ClientId, count: u32, recipe: Recipe) -> LayerState {
@@ -397,6 +424,15 @@ impl Table {
                 }
             }
         }
+    }
+
+    /// The arguments of a listed task.
+    pub fn args(&self, task: TaskRef) -> Option<Blob> {
+        let Recipe::Page(page) = &self.layer(task.layer).recipe else { return None };
+        Some(match page.blobs.binary_search_by_key(&task.index, |(index, _)| *index) {
+            Ok(at) => page.blobs[at].1.clone(),
+            Err(_) => Blob::Bytes(page.args.slice(PageRecipe::span(&page.arg_ends, task.index))),
+        })
     }
 
     pub fn options(&self, task: TaskRef) -> &Arc<Options> {

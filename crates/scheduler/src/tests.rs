@@ -18,7 +18,8 @@ struct Cluster {
 
 impl Cluster {
     fn new(n_workers: u32) -> Cluster {
-        let mut cluster = Cluster { scheduler: Scheduler::new(), out: vec![], finished: 0, messages: 0 };
+        let mut cluster =
+            Cluster { scheduler: Scheduler::new(), out: vec![], finished: 0, messages: 0 };
         cluster.event(Event::ClientJoined { client: CLIENT, name: "test".into() });
         for id in 0..n_workers {
             let hello = WorkerHello {
@@ -67,7 +68,8 @@ impl Cluster {
                         self.event(Event::FromWorker { worker, message });
                     }
                     Action::ToClient(_, ToClient::Finished(finished)) => {
-                        self.finished += finished.iter().map(|f| u64::from(f.run.count)).sum::<u64>();
+                        self.finished +=
+                            finished.iter().map(|f| u64::from(f.run.count)).sum::<u64>();
                     }
                     _ => {}
                 }

@@ -6,7 +6,7 @@
 
 use crate::scheduler::{Scheduler, Step};
 use crate::table::{Recipe, State, TaskList, TaskRef};
-use rasker_graph::Run;
+use rasker_graph::{Run, TaskId};
 use rasker_protocol::{Failure, FailureKind, Finished, ToWorker, WorkerId};
 use std::sync::Arc;
 
@@ -14,16 +14,26 @@ impl Scheduler {
     pub(crate) fn settle(&mut self) {
         while let Some(step) = self.todo.pop() {
             let (Step::Consider(task) | Step::Compute(task) | Step::Fail(task, _)) = step;
-            if self.table.layers[task.layer as usize].is_none() {
-                // Its layer went with an earlier step.
-                continue;
-            }
+            // Its layer may have gone with an earlier step.
+            let is_there = self.table.layers[task.layer as usize].is_some();
             match step {
-                Step::Consider(task) => self.consider(task),
-                Step::Compute(task) => self.compute(task),
-                Step::Fail(task, failure) => self.fail(task, failure),
+                Step::Consider(task) if is_there => self.consider(task),
+                Step::Compute(task) if is_there => self.compute(task),
+                Step::Fail(task, failure) => {
+                    if is_there {
+                        self.fail(task, failure);
+                    }
+                    self.hold_failure(failure, -1);
+                }
+                _ => {}
             }
         }
+    }
+
+    /// The task is to fail; until then its failure is held.
+    pub(crate) fn fail_later(&mut self, task: TaskRef, failure: u32) {
+        self.hold_failure(failure, 1);
+        self.todo.push(Step::Fail(task, failure));
     }
 
     pub(crate) fn set(&mut self, task: TaskRef, state: State) {
@@ -74,7 +84,7 @@ impl Scheduler {
         }
         if matches!(self.table.layer(task.layer).recipe, Recipe::Data { .. }) {
             let failure = self.lost_failure(task);
-            self.todo.push(Step::Fail(task, failure));
+            self.fail_later(task, failure);
             return;
         }
         self.set(task, State::Waiting { missing: u32::MAX });
@@ -94,7 +104,7 @@ impl Scheduler {
             }
         });
         if let Some(failure) = failed {
-            self.todo.push(Step::Fail(task, failure));
+            self.fail_later(task, failure);
         } else if missing == 0 {
             self.make_ready(task);
         } else {
@@ -139,7 +149,6 @@ impl Scheduler {
         if matches!(state, State::Failed { .. }) || state.is_gone() {
             return;
         }
-        self.hold_failure(failure, 1);
         self.set(task, State::Failed { failure });
         if state.is_active() {
             self.release_inputs(task);
@@ -147,14 +156,13 @@ impl Scheduler {
         let reason = self.failure(failure).clone();
         self.tell_wanting(task, |client, run| client.failed.push((run, reason.clone())));
         self.each_dependent(task, |s, dependent| {
-            if matches!(s.state(dependent), State::Waiting { .. }) {
-                s.todo.push(Step::Fail(dependent, failure));
+            if matches!(s.state(dependent), State::Waiting { .. } | State::Ready) {
+                s.fail_later(dependent, failure);
             }
         });
         if !self.table.task(task).is_wanted() {
             self.todo.push(Step::Consider(task));
         }
-        self.hold_failure(failure, -1);
     }
 
     /// Calls `tell` for every client that wants the task, with that client's name for it.
@@ -223,10 +231,28 @@ impl Scheduler {
         self.table.task_mut(task).attempt += 1;
         let run = self.table.id(task).run();
         self.unload(task, 1, worker);
+        let id = worker;
         if let Some(worker) = self.worker_mut(worker) {
             match worker.out.last_mut() {
                 Some(ToWorker::Cancel(runs)) => runs.push((run, attempt)),
                 _ => worker.out.push(ToWorker::Cancel(vec![(run, attempt)])),
+            }
+        }
+        self.free_stray(task, id);
+    }
+
+    /// A call ended without a value, and its worker may hold one of an earlier attempt.
+    pub(crate) fn free_stray(&mut self, task: TaskRef, worker: WorkerId) {
+        if std::mem::replace(&mut self.table.task_mut(task).is_stray, false) {
+            self.free_at(worker, self.table.id(task));
+        }
+    }
+
+    pub(crate) fn free_at(&mut self, worker: WorkerId, id: TaskId) {
+        if let Some(worker) = self.worker_mut(worker) {
+            match worker.out.last_mut() {
+                Some(ToWorker::Free(runs)) => Run::push(runs, id),
+                _ => worker.out.push(ToWorker::Free(vec![id.run()])),
             }
         }
     }
@@ -237,12 +263,7 @@ impl Scheduler {
         let id = self.table.id(task);
         let replicas = self.table.replicas.remove(&task).unwrap_or_default();
         for worker in std::iter::once(holder).chain(replicas) {
-            if let Some(worker) = self.worker_mut(worker) {
-                match worker.out.last_mut() {
-                    Some(ToWorker::Free(runs)) => Run::push(runs, id),
-                    _ => worker.out.push(ToWorker::Free(vec![id.run()])),
-                }
-            }
+            self.free_at(worker, id);
         }
     }
 

@@ -33,11 +33,7 @@ pub struct ArenaOptions {
 
 impl Default for ArenaOptions {
     fn default() -> Self {
-        Self {
-            region_nbytes: 64 << 20,
-            limit_nbytes: usize::MAX,
-            warm_nbytes: 512 << 20,
-        }
+        Self { region_nbytes: 64 << 20, limit_nbytes: usize::MAX, warm_nbytes: 512 << 20 }
     }
 }
 
@@ -84,21 +80,10 @@ struct Claim {
 impl Arena {
     pub fn new(options: ArenaOptions) -> Self {
         let page_nbytes = rustix::param::page_size();
-        let region_nbytes = options
-            .region_nbytes
-            .max(RESERVE_STEP_NBYTES)
-            .next_multiple_of(page_nbytes);
-        let options = ArenaOptions {
-            region_nbytes,
-            ..options
-        };
-        Self {
-            shared: Arc::new(Shared {
-                options,
-                page_nbytes,
-                state: Mutex::default(),
-            }),
-        }
+        let region_nbytes =
+            options.region_nbytes.max(RESERVE_STEP_NBYTES).next_multiple_of(page_nbytes);
+        let options = ArenaOptions { region_nbytes, ..options };
+        Self { shared: Arc::new(Shared { options, page_nbytes, state: Mutex::default() }) }
     }
 
     /// Exclusive memory for a value of `nbytes` bytes, aligned to pages. What it holds is left from
@@ -116,8 +101,7 @@ impl Arena {
         // What a step reserved beyond the wish goes straight to the free ranges.
         let len = self.shared.range_nbytes(nbytes)?;
         if claim.len > len {
-            self.shared
-                .release(claim.index, claim.offset + len, claim.len - len);
+            self.shared.release(claim.index, claim.offset + len, claim.len - len);
         }
         Ok(Slab {
             memory: claim.memory.clone(),
@@ -205,13 +189,7 @@ impl Shared {
     fn claim_warm(&self, len: usize, state: &mut State) -> Option<Claim> {
         let (index, offset) = state.free.take(len)?;
         let memory = state.use_range(index, len);
-        Some(Claim {
-            index,
-            memory,
-            offset,
-            len,
-            unreserved_nbytes: 0,
-        })
+        Some(Claim { index, memory, offset, len, unreserved_nbytes: 0 })
     }
 
     /// Claims memory from the part of a region that was never used, together with a free range
@@ -221,10 +199,7 @@ impl Shared {
         let (&index, region) = state.regions.iter().find(|(_, region)| fits(region))?;
         let tail = region.reserved_nbytes;
         let tail_room = region.memory.nbytes() - tail;
-        let limit_room = self
-            .options
-            .limit_nbytes
-            .saturating_sub(state.reserved_nbytes);
+        let limit_room = self.options.limit_nbytes.saturating_sub(state.reserved_nbytes);
         let offset = state.free.take_ending_at(index, tail).unwrap_or(tail);
         // A free range as long as `len` would have been claimed warm, but another thread may just
         // have given one back.
@@ -238,13 +213,7 @@ impl Shared {
         let memory = state.use_range(index, len);
         state.reserved_nbytes += unreserved_nbytes;
         state.regions.get_mut(&index)?.reserved_nbytes += unreserved_nbytes;
-        Some(Claim {
-            index,
-            memory,
-            offset,
-            len,
-            unreserved_nbytes,
-        })
+        Some(Claim { index, memory, offset, len, unreserved_nbytes })
     }
 
     /// Undoes a claim whose pages the kernel refused.
@@ -269,24 +238,13 @@ impl Shared {
 
     fn add_region(&self, len: usize) -> Result<(), StoreError> {
         let grown = (self.state.lock().reserved_nbytes / 16).min(REGION_NBYTES_MAX);
-        let nbytes = self
-            .options
-            .region_nbytes
-            .max(grown)
-            .max(len)
-            .next_multiple_of(self.page_nbytes);
+        let nbytes =
+            self.options.region_nbytes.max(grown).max(len).next_multiple_of(self.page_nbytes);
         let memory = RegionMemory::create(nbytes)?;
         let mut state = self.state.lock();
         let index = state.next_index;
         state.next_index += 1;
-        state.regions.insert(
-            index,
-            OwnRegion {
-                memory,
-                reserved_nbytes: 0,
-                in_use_nbytes: 0,
-            },
-        );
+        state.regions.insert(index, OwnRegion { memory, reserved_nbytes: 0, in_use_nbytes: 0 });
         Ok(())
     }
 
@@ -309,10 +267,7 @@ impl Shared {
         {
             let mut state = self.state.lock();
             while state.idle_nbytes > keep_nbytes {
-                let idle = state
-                    .regions
-                    .iter()
-                    .filter(|(_, region)| region.in_use_nbytes == 0);
+                let idle = state.regions.iter().filter(|(_, region)| region.in_use_nbytes == 0);
                 let Some((&index, _)) = idle.max_by_key(|(_, region)| region.reserved_nbytes)
                 else {
                     break;
@@ -335,10 +290,7 @@ impl Shared {
 impl State {
     /// Accounts for a range that goes into use.
     fn use_range(&mut self, index: RegionIndex, len: usize) -> Arc<RegionMemory> {
-        let region = self
-            .regions
-            .get_mut(&index)
-            .expect("free ranges lie in regions of the arena");
+        let region = self.regions.get_mut(&index).expect("free ranges lie in regions of the arena");
         if region.in_use_nbytes == 0 {
             self.idle_nbytes -= region.reserved_nbytes;
         }
@@ -349,10 +301,7 @@ impl State {
 
     /// Accounts for a range that goes out of use.
     fn unuse_range(&mut self, index: RegionIndex, len: usize) {
-        let region = self
-            .regions
-            .get_mut(&index)
-            .expect("a region in use stays in the arena");
+        let region = self.regions.get_mut(&index).expect("a region in use stays in the arena");
         region.in_use_nbytes -= len;
         self.in_use_nbytes -= len;
         if region.in_use_nbytes == 0 {
@@ -387,19 +336,13 @@ impl Slab {
     /// Makes the slab shorter and gives the pages behind its new end back; for values whose size
     /// was only estimated.
     pub fn truncate(&mut self, len: usize) {
-        assert!(
-            len <= self.len,
-            "cannot truncate a slab of {} bytes to {len}",
-            self.len
-        );
+        assert!(len <= self.len, "cannot truncate a slab of {} bytes to {len}", self.len);
         self.len = len;
         let kept = len.max(1).next_multiple_of(self.range.arena.page_nbytes);
         let freed = self.range.len - kept;
         if freed > 0 {
             self.range.len = kept;
-            self.range
-                .arena
-                .release(self.range.index, self.offset + kept, freed);
+            self.range.arena.release(self.range.index, self.offset + kept, freed);
         }
     }
 

@@ -20,21 +20,14 @@ pub enum StoreError {
         "no shared memory for {wanted_nbytes} bytes: {source}; release or spill values, or give \
          the process more memory"
     )]
-    OutOfMemory {
-        wanted_nbytes: usize,
-        source: io::Error,
-    },
+    OutOfMemory { wanted_nbytes: usize, source: io::Error },
     #[error("region refused: {reason}; a region is a memfd sealed against shrinking")]
     RegionRefused { reason: String },
     #[error(
         "segment refused: {len} bytes at {offset} do not lie within the {region_nbytes} bytes of \
          its region"
     )]
-    OutOfBounds {
-        offset: u64,
-        len: u64,
-        region_nbytes: u64,
-    },
+    OutOfBounds { offset: u64, len: u64, region_nbytes: u64 },
     #[error("spilled value {key_hash:016x} is damaged: {what}; treat this replica as lost")]
     Damaged { key_hash: u64, what: String },
     #[error(
@@ -47,9 +40,6 @@ pub enum StoreError {
 
 impl StoreError {
     pub(crate) fn system(what: impl Into<String>, source: impl Into<io::Error>) -> Self {
-        Self::System {
-            what: what.into(),
-            source: source.into(),
-        }
+        Self::System { what: what.into(), source: source.into() }
     }
 }

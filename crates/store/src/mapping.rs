@@ -58,11 +58,7 @@ impl Mapping {
 
     /// The address `offset` bytes into the mapping.
     pub(crate) fn at(&self, offset: usize) -> *mut u8 {
-        assert!(
-            offset <= self.len,
-            "offset {offset} is beyond a mapping of {} bytes",
-            self.len
-        );
+        assert!(offset <= self.len, "offset {offset} is beyond a mapping of {} bytes", self.len);
         // SAFETY: the offset was just checked to lie within the mapping, or at its end.
         unsafe { self.start.as_ptr().add(offset) }
     }
@@ -70,10 +66,7 @@ impl Mapping {
     /// Advice changes how fast pages arrive and never what they hold, so that failing to give it is
     /// no error.
     pub(crate) fn advise(&self, offset: usize, len: usize, advice: Harmless) {
-        assert!(
-            offset <= self.len && len <= self.len - offset,
-            "advice beyond a mapping"
-        );
+        assert!(offset <= self.len && len <= self.len - offset, "advice beyond a mapping");
         let advice = match advice {
             Harmless::HugePages => Advice::LinuxHugepage,
             Harmless::PopulateRead => Advice::LinuxPopulateRead,

@@ -26,10 +26,7 @@ impl FreeRanges {
 
     /// Gives a range back, joined with the free ranges that touch it.
     pub(crate) fn give(&mut self, region: RegionIndex, mut offset: usize, mut len: usize) {
-        let before = self
-            .by_offset
-            .range((region, 0)..(region, offset))
-            .next_back();
+        let before = self.by_offset.range((region, 0)..(region, offset)).next_back();
         if let Some((&(_, start), &n)) = before {
             assert!(start + n <= offset, "a range was given back twice");
             if start + n == offset {
@@ -46,10 +43,7 @@ impl FreeRanges {
 
     /// Takes the free range that ends at `end`, if there is one.
     pub(crate) fn take_ending_at(&mut self, region: RegionIndex, end: usize) -> Option<usize> {
-        let (&(_, start), &n) = self
-            .by_offset
-            .range((region, 0)..(region, end))
-            .next_back()?;
+        let (&(_, start), &n) = self.by_offset.range((region, 0)..(region, end)).next_back()?;
         if start + n != end {
             return None;
         }

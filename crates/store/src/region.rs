@@ -41,10 +41,9 @@ impl RegionMemory {
     /// A new region of this process. Its pages are not reserved yet: see `reserve`.
     pub(crate) fn create(nbytes: usize) -> Result<Arc<Self>, StoreError> {
         let out_of_memory = |errno: rustix::io::Errno| match errno {
-            rustix::io::Errno::NOMEM | rustix::io::Errno::NOSPC => StoreError::OutOfMemory {
-                wanted_nbytes: nbytes,
-                source: errno.into(),
-            },
+            rustix::io::Errno::NOMEM | rustix::io::Errno::NOSPC => {
+                StoreError::OutOfMemory { wanted_nbytes: nbytes, source: errno.into() }
+            }
             errno => StoreError::system("cannot create a shared memory region", errno),
         };
         let fd = create_memfd().map_err(out_of_memory)?;
@@ -56,12 +55,7 @@ impl RegionMemory {
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::FUTURE_WRITE | SealFlags::SEAL;
         rustix::fs::fcntl_add_seals(&fd, seals)
             .map_err(|errno| StoreError::system("cannot seal a shared memory region", errno))?;
-        Ok(Arc::new(Self {
-            id: RegionId::random()?,
-            fd,
-            mapping,
-            watchers: Mutex::default(),
-        }))
+        Ok(Arc::new(Self { id: RegionId::random()?, fd, mapping, watchers: Mutex::default() }))
     }
 
     /// Gets the pages of a range from the kernel, so that writing to it later cannot fail.
@@ -143,9 +137,7 @@ impl Region {
         let seals = rustix::fs::fcntl_get_seals(&fd)
             .map_err(|errno| refused(format!("the descriptor is not a memfd ({errno})")))?;
         if !seals.contains(SealFlags::SHRINK) {
-            return Err(refused(
-                "the descriptor is not sealed against shrinking".into(),
-            ));
+            return Err(refused("the descriptor is not sealed against shrinking".into()));
         }
         let stat = rustix::fs::fstat(&fd)
             .map_err(|errno| refused(format!("cannot ask its size ({errno})")))?;
@@ -155,15 +147,8 @@ impl Region {
         }
         let mapping = Mapping::new(&fd, 0, nbytes, Access::SharedRead)
             .map_err(|errno| refused(format!("cannot map its {nbytes} bytes ({errno})")))?;
-        let memory = RegionMemory {
-            id,
-            fd,
-            mapping,
-            watchers: Mutex::default(),
-        };
-        Ok(Arc::new(Self {
-            memory: Arc::new(memory),
-        }))
+        let memory = RegionMemory { id, fd, mapping, watchers: Mutex::default() };
+        Ok(Arc::new(Self { memory: Arc::new(memory) }))
     }
 
     pub fn id(&self) -> RegionId {
@@ -185,17 +170,8 @@ impl Region {
         let lease = Lease::foreign(on_release);
         let region_nbytes = self.nbytes() as u64;
         if offset > region_nbytes || len > region_nbytes - offset {
-            return Err(StoreError::OutOfBounds {
-                offset,
-                len,
-                region_nbytes,
-            });
+            return Err(StoreError::OutOfBounds { offset, len, region_nbytes });
         }
-        Ok(Segment::new(
-            self.memory.clone(),
-            offset as usize,
-            len as usize,
-            lease,
-        ))
+        Ok(Segment::new(self.memory.clone(), offset as usize, len as usize, lease))
     }
 }

@@ -48,17 +48,11 @@ pub(crate) struct Lease {
 
 impl Lease {
     pub(crate) fn own(range: OwnRange) -> Self {
-        Self {
-            _own: Some(range),
-            on_release: None,
-        }
+        Self { _own: Some(range), on_release: None }
     }
 
     pub(crate) fn foreign(on_release: Box<dyn FnOnce() + Send + Sync>) -> Self {
-        Self {
-            _own: None,
-            on_release: Some(on_release),
-        }
+        Self { _own: None, on_release: Some(on_release) }
     }
 }
 
@@ -72,25 +66,12 @@ impl Drop for Lease {
 
 impl Segment {
     pub(crate) fn new(memory: Arc<RegionMemory>, offset: usize, len: usize, lease: Lease) -> Self {
-        let sealed = Sealed {
-            memory,
-            offset,
-            len,
-            checksum: OnceLock::new(),
-            _lease: lease,
-        };
-        Self {
-            sealed: Arc::new(sealed),
-        }
+        let sealed = Sealed { memory, offset, len, checksum: OnceLock::new(), _lease: lease };
+        Self { sealed: Arc::new(sealed) }
     }
 
     pub fn as_slice(&self) -> &[u8] {
-        let Sealed {
-            memory,
-            offset,
-            len,
-            ..
-        } = &*self.sealed;
+        let Sealed { memory, offset, len, .. } = &*self.sealed;
         // SAFETY: the range lies within the mapping, which `memory` keeps. In an own region nobody
         // writes to a sealed range while a lease is out. A foreign region cannot shrink, and its
         // owner, which is of our own making and holds a lease for us, does not write to a sealed
@@ -108,17 +89,8 @@ impl Segment {
     }
 
     pub fn descriptor(&self) -> Descriptor {
-        let Sealed {
-            memory,
-            offset,
-            len,
-            ..
-        } = &*self.sealed;
-        Descriptor {
-            region: memory.id(),
-            offset: *offset as u64,
-            len: *len as u64,
-        }
+        let Sealed { memory, offset, len, .. } = &*self.sealed;
+        Descriptor { region: memory.id(), offset: *offset as u64, len: *len as u64 }
     }
 
     /// The region's file descriptor, to be sent to a process that has not seen this region yet.
@@ -133,21 +105,13 @@ impl Segment {
 
     /// The checksum of the bytes, computed when first asked for.
     pub fn checksum(&self) -> u64 {
-        *self
-            .sealed
-            .checksum
-            .get_or_init(|| checksum(self.as_slice()))
+        *self.sealed.checksum.get_or_init(|| checksum(self.as_slice()))
     }
 
     /// Maps just this range as memory that can be written to without anybody else seeing it. It
     /// holds a lease.
     pub fn map_private(&self) -> Result<PrivateMap, StoreError> {
-        let Sealed {
-            memory,
-            offset,
-            len,
-            ..
-        } = &*self.sealed;
+        let Sealed { memory, offset, len, .. } = &*self.sealed;
         // A segment of another process need not start at a page.
         let skipped = offset % rustix::param::page_size();
         let mapping = Mapping::new(
@@ -160,12 +124,7 @@ impl Segment {
         if *len <= POPULATE_NBYTES_MAX {
             mapping.advise(0, mapping.len(), Harmless::PopulateRead);
         }
-        Ok(PrivateMap {
-            mapping,
-            skipped,
-            len: *len,
-            segment: self.clone(),
-        })
+        Ok(PrivateMap { mapping, skipped, len: *len, segment: self.clone() })
     }
 }
 

@@ -70,9 +70,7 @@ impl SpillFolder {
             })
             .and_then(|fd| rustix::fs::rename(&unlocked, &path).map(|()| fd))
             .map_err(|errno| failed(errno.into()))?;
-        Ok(Self {
-            shared: Arc::new(Shared { path, descriptor }),
-        })
+        Ok(Self { shared: Arc::new(Shared { path, descriptor }) })
     }
 
     /// Removes the spill folders in `parent` whose owners have died. Says how many there were.
@@ -91,10 +89,7 @@ impl SpillFolder {
         let mut n_removed = 0;
         for entry in entries {
             let entry = entry.map_err(failed)?;
-            if entry
-                .file_name()
-                .to_string_lossy()
-                .starts_with(FOLDER_PREFIX)
+            if entry.file_name().to_string_lossy().starts_with(FOLDER_PREFIX)
                 && remove_if_left(&entry.path())
             {
                 n_removed += 1;
@@ -106,25 +101,19 @@ impl SpillFolder {
     /// Writes one value, given in parts. `key_hash` says whose value it is.
     pub fn write(&self, key_hash: u64, parts: &[&[u8]]) -> Result<SpilledValue, StoreError> {
         let len = parts.iter().map(|part| part.len() as u64).sum::<u64>();
-        let failed = |error: io::Error| match error
-            .raw_os_error()
-            .map(rustix::io::Errno::from_raw_os_error)
-        {
-            Some(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
-                StoreError::DiskFull { nbytes: len }
-            }
-            _ => StoreError::system("cannot write a spilled value", error),
-        };
+        let failed =
+            |error: io::Error| match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error)
+            {
+                Some(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
+                    StoreError::DiskFull { nbytes: len }
+                }
+                _ => StoreError::system("cannot write a spilled value", error),
+            };
         let name = random_name()?;
         let flags =
             OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
-        let fd = rustix::fs::openat(
-            &self.shared.descriptor,
-            &name,
-            flags,
-            Mode::RUSR | Mode::WUSR,
-        )
-        .map_err(|errno| failed(errno.into()))?;
+        let fd = rustix::fs::openat(&self.shared.descriptor, &name, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|errno| failed(errno.into()))?;
         // From here on the file is removed on every way out: by dropping the value.
         let mut value = SpilledValue {
             folder: self.shared.clone(),
@@ -139,8 +128,7 @@ impl SpillFolder {
         reserve(&fd, HEADER_NBYTES as u64 + len).map_err(failed)?;
         let mut file = File::from(fd);
         value.header.checksum = write_content(&mut file, parts).map_err(failed)?;
-        file.write_all_at(&value.header.to_bytes(), 0)
-            .map_err(failed)?;
+        file.write_all_at(&value.header.to_bytes(), 0).map_err(failed)?;
         Ok(value)
     }
 }
@@ -209,15 +197,12 @@ impl SpilledValue {
                 Err(rustix::io::Errno::LOOP) => return Err(self.damaged("its file is a link")),
                 Err(errno) => return Err(StoreError::system("cannot open a spilled value", errno)),
             };
-        let metadata = file
-            .metadata()
-            .map_err(|e| StoreError::system("cannot read a spilled value", e))?;
+        let metadata =
+            file.metadata().map_err(|e| StoreError::system("cannot read a spilled value", e))?;
         let expected = HEADER_NBYTES as u64 + self.header.len;
         if !metadata.is_file() || metadata.len() != expected {
-            return Err(self.damaged(format!(
-                "its file has {} bytes instead of {expected}",
-                metadata.len()
-            )));
+            return Err(self
+                .damaged(format!("its file has {} bytes instead of {expected}", metadata.len())));
         }
         let mut header = [0; HEADER_NBYTES];
         self.fill(&mut file, &mut header)?;
@@ -248,10 +233,7 @@ impl SpilledValue {
     }
 
     fn damaged(&self, what: impl Into<String>) -> StoreError {
-        StoreError::Damaged {
-            key_hash: self.header.key_hash,
-            what: what.into(),
-        }
+        StoreError::Damaged { key_hash: self.header.key_hash, what: what.into() }
     }
 }
 
@@ -274,9 +256,8 @@ impl Header {
         let mut bytes = [0; HEADER_NBYTES];
         bytes[0..8].copy_from_slice(&MAGIC);
         bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
-        for (i, word) in [self.record_id, self.key_hash, self.len, self.checksum]
-            .into_iter()
-            .enumerate()
+        for (i, word) in
+            [self.record_id, self.key_hash, self.len, self.checksum].into_iter().enumerate()
         {
             bytes[16 + 8 * i..24 + 8 * i].copy_from_slice(&word.to_le_bytes());
         }
@@ -295,16 +276,9 @@ impl Header {
         }
         let version = u32::from_le_bytes(bytes[8..12].try_into().expect("4 bytes"));
         if version != FORMAT_VERSION {
-            return Err(format!(
-                "its format version is {version} instead of {FORMAT_VERSION}"
-            ));
+            return Err(format!("its format version is {version} instead of {FORMAT_VERSION}"));
         }
-        Ok(Self {
-            record_id: word(16),
-            key_hash: word(24),
-            len: word(32),
-            checksum: word(40),
-        })
+        Ok(Self { record_id: word(16), key_hash: word(24), len: word(32), checksum: word(40) })
     }
 }
 

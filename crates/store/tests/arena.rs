@@ -56,22 +56,14 @@ fn a_freed_range_is_used_again_and_is_warm() {
     assert_eq!(again.seal().descriptor(), place);
     assert_eq!(arena.nbytes_reserved(), reserved);
     // 2048 pages were written to; other threads of this test process may fault a few meanwhile.
-    assert!(
-        n_faults < 200,
-        "{n_faults} page faults in a range that should be warm"
-    );
+    assert!(n_faults < 200, "{n_faults} page faults in a range that should be warm");
 }
 
 /// Page faults of this thread that the kernel served without a disk.
 fn minor_faults() -> u64 {
     let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
     let after_name = stat.rsplit_once(')').unwrap().1;
-    after_name
-        .split_whitespace()
-        .nth(7)
-        .unwrap()
-        .parse()
-        .unwrap()
+    after_name.split_whitespace().nth(7).unwrap().parse().unwrap()
 }
 
 #[test]
@@ -90,21 +82,12 @@ fn a_lease_keeps_the_range_from_being_used_again() {
     let lease = first.clone();
     let map = first.map_private().unwrap();
     drop(first);
-    assert_ne!(
-        segment(&arena, &[2; 5000]).descriptor().offset,
-        place.offset
-    );
+    assert_ne!(segment(&arena, &[2; 5000]).descriptor().offset, place.offset);
     drop(lease);
-    assert_ne!(
-        segment(&arena, &[3; 5000]).descriptor().offset,
-        place.offset
-    );
+    assert_ne!(segment(&arena, &[3; 5000]).descriptor().offset, place.offset);
     assert_eq!(map.as_slice(), [1; 5000]);
     drop(map);
-    assert_eq!(
-        segment(&arena, &[4; 5000]).descriptor().offset,
-        place.offset
-    );
+    assert_eq!(segment(&arena, &[4; 5000]).descriptor().offset, place.offset);
 }
 
 #[test]
@@ -127,12 +110,7 @@ fn an_empty_value_is_a_segment_too() {
     assert!(segment.is_empty());
     assert!(segment.map_private().unwrap().is_empty());
     let region = import(&segment);
-    assert!(
-        region
-            .segment(segment.descriptor().offset, 0, Box::new(|| ()))
-            .unwrap()
-            .is_empty()
-    );
+    assert!(region.segment(segment.descriptor().offset, 0, Box::new(|| ())).unwrap().is_empty());
 }
 
 #[test]
@@ -166,10 +144,7 @@ fn a_private_map_of_a_guest_need_not_start_at_a_page() {
     let guest = import(&segment)
         .segment(segment.descriptor().offset + 4099, 3000, Box::new(|| ()))
         .unwrap();
-    assert_eq!(
-        guest.map_private().unwrap().as_slice(),
-        &content[4099..7099]
-    );
+    assert_eq!(guest.map_private().unwrap().as_slice(), &content[4099..7099]);
 }
 
 #[test]
@@ -203,12 +178,8 @@ fn a_descriptor_that_can_shrink_is_refused() {
     assert!(refused(memfd(SealFlags::empty(), 4096)));
     assert!(refused(memfd(SealFlags::GROW, 4096)));
     assert!(refused(memfd(SealFlags::SHRINK | SealFlags::GROW, 0)));
-    assert!(refused(OwnedFd::from(
-        std::fs::File::open("/proc/self/exe").unwrap()
-    )));
-    assert!(refused(OwnedFd::from(
-        std::os::unix::net::UnixStream::pair().unwrap().0
-    )));
+    assert!(refused(OwnedFd::from(std::fs::File::open("/proc/self/exe").unwrap())));
+    assert!(refused(OwnedFd::from(std::os::unix::net::UnixStream::pair().unwrap().0)));
     assert!(!refused(memfd(SealFlags::SHRINK, 4096)));
 }
 
@@ -233,10 +204,7 @@ fn a_segment_beyond_the_region_is_refused() {
             counter.fetch_add(1, Ordering::SeqCst);
         });
         let result = region.segment(offset, len, on_release);
-        assert!(
-            matches!(result, Err(StoreError::OutOfBounds { .. })),
-            "{offset} {len}"
-        );
+        assert!(matches!(result, Err(StoreError::OutOfBounds { .. })), "{offset} {len}");
     }
     assert_eq!(n_released.load(Ordering::SeqCst), wrong.len());
     assert!(region.segment(nbytes, 0, Box::new(|| ())).is_ok());
@@ -245,10 +213,7 @@ fn a_segment_beyond_the_region_is_refused() {
 
 #[test]
 fn an_arena_refuses_more_than_its_limit() {
-    let arena = Arena::new(ArenaOptions {
-        limit_nbytes: 10 * MIB,
-        ..ArenaOptions::default()
-    });
+    let arena = Arena::new(ArenaOptions { limit_nbytes: 10 * MIB, ..ArenaOptions::default() });
     let half = arena.allocate(5 * MIB).unwrap();
     let error = arena.allocate(6 * MIB).err().unwrap();
     assert!(matches!(error, StoreError::LimitReached { .. }), "{error}");
@@ -269,26 +234,17 @@ fn idle_regions_return_to_the_kernel_and_watchers_are_told() {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
     }
-    let options = ArenaOptions {
-        warm_nbytes: 100 * MIB,
-        ..ArenaOptions::default()
-    };
+    let options = ArenaOptions { warm_nbytes: 100 * MIB, ..ArenaOptions::default() };
     let arena = Arena::new(options);
     let watcher = Arc::new(Watcher(AtomicUsize::new(0)));
     let watching: Arc<dyn RegionWatcher> = watcher.clone();
-    let segments: Vec<_> = (0..4)
-        .map(|_| arena.allocate(70 * MIB).unwrap().seal())
-        .collect();
+    let segments: Vec<_> = (0..4).map(|_| arena.allocate(70 * MIB).unwrap().seal()).collect();
     for segment in &segments {
         segment.watch_region(Arc::downgrade(&watching));
     }
     assert_eq!(arena.nbytes_reserved(), 280 * MIB);
     drop(segments);
-    assert_eq!(
-        arena.nbytes_reserved(),
-        70 * MIB,
-        "a bounded amount stays warm"
-    );
+    assert_eq!(arena.nbytes_reserved(), 70 * MIB, "a bounded amount stays warm");
     assert_eq!(watcher.0.load(Ordering::SeqCst), 3);
     arena.trim();
     assert_eq!(arena.nbytes_reserved(), 0);
@@ -312,11 +268,8 @@ fn ranges_in_use_never_overlap() {
     let page = rustix::param::page_size();
     for seed in 1..=20 {
         let mut random = Xorshift(0x9e37_79b9_7f4a_7c15u64.wrapping_mul(seed));
-        let options = ArenaOptions {
-            region_nbytes: 4 * MIB,
-            limit_nbytes: 64 * MIB,
-            warm_nbytes: 8 * MIB,
-        };
+        let options =
+            ArenaOptions { region_nbytes: 4 * MIB, limit_nbytes: 64 * MIB, warm_nbytes: 8 * MIB };
         let arena = Arena::new(options);
         let mut live: Vec<(Segment, u8)> = Vec::new();
         for step in 0..2000 {
@@ -342,16 +295,12 @@ fn ranges_in_use_never_overlap() {
                     "seed {seed}, step {step}"
                 );
             }
-            let expected: usize = live
-                .iter()
-                .map(|(s, _)| s.len().next_multiple_of(page))
-                .sum();
+            let expected: usize = live.iter().map(|(s, _)| s.len().next_multiple_of(page)).sum();
             assert_eq!(arena.nbytes_in_use(), expected, "seed {seed}, step {step}");
             assert!(arena.nbytes_reserved() <= 64 * MIB);
         }
         assert!(
-            live.iter()
-                .all(|(segment, mark)| segment.chunks(page).all(|chunk| chunk[0] == *mark))
+            live.iter().all(|(segment, mark)| segment.chunks(page).all(|chunk| chunk[0] == *mark))
         );
         live.clear();
         arena.trim();

@@ -25,10 +25,8 @@ impl Drop for Scratch {
 }
 
 fn entries(path: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<_> = fs::read_dir(path)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut found: Vec<_> =
+        fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
     found.sort();
     found
 }
@@ -41,9 +39,7 @@ fn only_entry(path: &Path) -> PathBuf {
 }
 
 fn content(nbytes: usize, seed: u8) -> Vec<u8> {
-    (0..nbytes)
-        .map(|i| (i as u32).wrapping_mul(2_654_435_761).to_le_bytes()[3] ^ seed)
-        .collect()
+    (0..nbytes).map(|i| (i as u32).wrapping_mul(2_654_435_761).to_le_bytes()[3] ^ seed).collect()
 }
 
 #[test]
@@ -69,16 +65,10 @@ fn spill_files_are_private_and_removed_with_their_values() {
     let scratch = Scratch::new("private");
     let folder = SpillFolder::new(&scratch.0).unwrap();
     let path = only_entry(&scratch.0);
-    assert_eq!(
-        fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
-        0o700
-    );
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o700);
     let value = folder.write(1, &[b"secret"]).unwrap();
     let file = only_entry(&path);
-    assert_eq!(
-        fs::metadata(&file).unwrap().permissions().mode() & 0o7777,
-        0o600
-    );
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
     let other = folder.write(1, &[b"other"]).unwrap();
     drop(value);
     assert_eq!(entries(&path).len(), 1);
@@ -172,8 +162,5 @@ fn folders_of_the_dead_are_removed_and_those_of_the_living_are_not() {
     assert!(!left.exists());
     assert!(foreign.exists());
     assert_eq!(value.read().unwrap(), b"abc");
-    assert_eq!(
-        SpillFolder::remove_leftovers(&scratch.0.join("missing")).unwrap(),
-        0
-    );
+    assert_eq!(SpillFolder::remove_leftovers(&scratch.0.join("missing")).unwrap(), 0);
 }

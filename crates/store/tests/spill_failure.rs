@@ -10,19 +10,11 @@ use rustix::process::{Resource, Rlimit};
 fn a_failed_write_leaves_nothing_behind() {
     let parent = env::temp_dir().join(format!("rasker-spill-failure-{}", process::id()));
     let folder = SpillFolder::new(&parent).unwrap();
-    let path = fs::read_dir(&parent)
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
+    let path = fs::read_dir(&parent).unwrap().next().unwrap().unwrap().path();
     // SAFETY: ignoring a signal runs no code of ours.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     let before = rustix::process::getrlimit(Resource::Fsize);
-    let limit = Rlimit {
-        current: Some(1 << 20),
-        maximum: before.maximum,
-    };
+    let limit = Rlimit { current: Some(1 << 20), maximum: before.maximum };
     rustix::process::setrlimit(Resource::Fsize, limit).unwrap();
     let result = folder.write(1, &[&vec![7; 2 << 20]]);
     assert!(matches!(result.err(), Some(StoreError::System { .. })));

@@ -25,11 +25,7 @@ fn copying_into_a_warm_slab_runs_at_the_speed_of_memory() {
         let map = segment.map_private().unwrap();
         let mapped = started.elapsed();
         let started = Instant::now();
-        let sum: u64 = map
-            .as_slice()
-            .chunks(4096)
-            .map(|page| u64::from(page[0]))
-            .sum();
+        let sum: u64 = map.as_slice().chunks(4096).map(|page| u64::from(page[0])).sum();
         let touched = started.elapsed();
         let started = Instant::now();
         segment.checksum();

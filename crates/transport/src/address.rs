@@ -19,14 +19,9 @@ impl FromStr for Address {
     type Err = TransportError;
 
     fn from_str(text: &str) -> Result<Self, TransportError> {
-        let wrong = |reason: &str| TransportError::Address {
-            text: text.into(),
-            reason: reason.into(),
-        };
-        let (scheme, rest) = text
-            .trim()
-            .split_once("://")
-            .unwrap_or(("tcp", text.trim()));
+        let wrong =
+            |reason: &str| TransportError::Address { text: text.into(), reason: reason.into() };
+        let (scheme, rest) = text.trim().split_once("://").unwrap_or(("tcp", text.trim()));
         if scheme == "unix" {
             if !rest.starts_with('/') {
                 return Err(wrong("the path of a Unix socket starts with /"));
@@ -36,16 +31,12 @@ impl FromStr for Address {
         if scheme != "tcp" && scheme != "tls" {
             return Err(wrong(&format!("there is no transport `{scheme}`")));
         }
-        let (host, port) = rest
-            .rsplit_once(':')
-            .ok_or_else(|| wrong("the port is missing"))?;
-        let port = port
-            .parse()
-            .map_err(|_| wrong("the port is not a number from 0 to 65535"))?;
+        let (host, port) = rest.rsplit_once(':').ok_or_else(|| wrong("the port is missing"))?;
+        let port = port.parse().map_err(|_| wrong("the port is not a number from 0 to 65535"))?;
         let host = match host.strip_prefix('[') {
-            Some(bracketed) => bracketed
-                .strip_suffix(']')
-                .ok_or_else(|| wrong("a bracket is not closed"))?,
+            Some(bracketed) => {
+                bracketed.strip_suffix(']').ok_or_else(|| wrong("a bracket is not closed"))?
+            }
             None if host.contains(':') => return Err(wrong("an IPv6 address stands in brackets")),
             None => host,
         };
@@ -53,11 +44,7 @@ impl FromStr for Address {
             return Err(wrong("the host is missing or not a host name"));
         }
         let host = host.to_string();
-        Ok(if scheme == "tls" {
-            Self::Tls { host, port }
-        } else {
-            Self::Tcp { host, port }
-        })
+        Ok(if scheme == "tls" { Self::Tls { host, port } } else { Self::Tcp { host, port } })
     }
 }
 
@@ -87,7 +74,5 @@ pub fn check_exposure(address: &Address, tls: bool, insecure: bool) -> Result<()
     if is_loopback || tls || insecure {
         return Ok(());
     }
-    Err(TransportError::Exposed {
-        address: address.to_string(),
-    })
+    Err(TransportError::Exposed { address: address.to_string() })
 }

@@ -31,38 +31,14 @@ pub struct BlockingConnection {
 impl BlockingConnection {
     pub fn from_unix(stream: UnixStream, options: LinkOptions) -> Result<Self, TransportError> {
         let peer = "private socket";
-        let failed = |source| TransportError::Io {
-            peer: peer.into(),
-            source,
-        };
+        let failed = |source| TransportError::Io { peer: peer.into(), source };
         stream.set_nonblocking(false).map_err(failed)?;
-        let writing = Arc::new(Writing {
-            stream,
-            in_flight: Mutex::default(),
-        });
-        let link = Link::new(
-            peer.into(),
-            true,
-            options,
-            Box::new(WriteNow(writing.clone())),
-        );
-        let handle = Arc::new(SenderHandle {
-            link: link.clone(),
-            writing: writing.clone(),
-        });
-        let inner = Inner {
-            decoder: Decoder::new(link.clone()),
-            writing,
-        };
-        let receiver = BlockingReceiver {
-            link,
-            inner: Some(inner),
-            is_over: false,
-        };
-        Ok(Self {
-            sender: BlockingSender { handle },
-            receiver,
-        })
+        let writing = Arc::new(Writing { stream, in_flight: Mutex::default() });
+        let link = Link::new(peer.into(), true, options, Box::new(WriteNow(writing.clone())));
+        let handle = Arc::new(SenderHandle { link: link.clone(), writing: writing.clone() });
+        let inner = Inner { decoder: Decoder::new(link.clone()), writing };
+        let receiver = BlockingReceiver { link, inner: Some(inner), is_over: false };
+        Ok(Self { sender: BlockingSender { handle }, receiver })
     }
 
     pub fn split(self) -> (BlockingSender, BlockingReceiver) {
@@ -92,8 +68,7 @@ impl Writing {
             if self.write(link, &mut in_flight)? {
                 break;
             }
-            self.wait(PollFlags::OUT, None)
-                .map_err(|source| failed(link, source))?;
+            self.wait(PollFlags::OUT, None).map_err(|source| failed(link, source))?;
         }
         drop(in_flight);
         // A lease that came back after the queue was taken found the lock held.
@@ -128,10 +103,7 @@ impl Writing {
             in_flight.prepare();
             let (result, n_pieces) = {
                 let (slices, fds) = in_flight.slices();
-                (
-                    descriptors::send(&self.stream, &slices, &fds, SendFlags::DONTWAIT),
-                    slices.len(),
-                )
+                (descriptors::send(&self.stream, &slices, &fds, SendFlags::DONTWAIT), slices.len())
             };
             match result {
                 Ok(nbytes) => {
@@ -163,10 +135,7 @@ impl Writing {
 }
 
 fn failed(link: &Link, source: io::Error) -> TransportError {
-    TransportError::Io {
-        peer: link.peer.clone(),
-        source,
-    }
+    TransportError::Io { peer: link.peer.clone(), source }
 }
 
 /// Sends frames from any thread. When the last clone is dropped, the peer is told that no more
@@ -193,11 +162,7 @@ impl BlockingSender {
         let SenderHandle { link, writing } = &*self.handle;
         link.send(frames)?;
         writing.write_all(link)?;
-        if link.is_closed() {
-            Err(link.closed())
-        } else {
-            Ok(())
-        }
+        if link.is_closed() { Err(link.closed()) } else { Ok(()) }
     }
 
     pub fn close(&self) {
@@ -298,12 +263,7 @@ impl Inner {
         let stream = self.writing.stream.as_fd();
         // While leases are stuck behind a full socket, waiting to read must also be waiting to
         // write them.
-        while link.has_queued()
-            || self
-                .writing
-                .in_flight
-                .try_lock()
-                .is_some_and(|f| !f.is_empty())
+        while link.has_queued() || self.writing.in_flight.try_lock().is_some_and(|f| !f.is_empty())
         {
             let ready = self.writing.wait(PollFlags::IN | PollFlags::OUT, None)?;
             if ready.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
@@ -331,8 +291,6 @@ impl Drop for BlockingReceiver {
             while let Ok(Some(_)) = inner.next(&link, false) {}
             inner.discard(&link);
         };
-        let _ = thread::Builder::new()
-            .name("rasker-leases".into())
-            .spawn(drain);
+        let _ = thread::Builder::new().name("rasker-leases".into()).spawn(drain);
     }
 }

@@ -35,10 +35,7 @@ impl Connection {
     /// tokio runtime.
     pub fn from_unix(stream: StdUnixStream, options: LinkOptions) -> Result<Self, TransportError> {
         let peer = "private socket";
-        let failed = |source| TransportError::Io {
-            peer: peer.into(),
-            source,
-        };
+        let failed = |source| TransportError::Io { peer: peer.into(), source };
         stream.set_nonblocking(true).map_err(failed)?;
         let stream = UnixStream::from_std(stream).map_err(failed)?;
         Ok(Self::new(Stream::Unix(stream), peer.into(), options))
@@ -48,33 +45,16 @@ impl Connection {
         let is_local = stream.is_local();
         let (reader, writer) = stream.split();
         let notify = Arc::new(Notifiers::default());
-        let link = Link::new(
-            peer.clone(),
-            is_local,
-            options,
-            Box::new(NotifyWriter(notify.clone())),
-        );
+        let link =
+            Link::new(peer.clone(), is_local, options, Box::new(NotifyWriter(notify.clone())));
         tokio::spawn(write_all(link.clone(), notify.clone(), writer));
-        let handle = Arc::new(SenderHandle {
-            link: link.clone(),
-            notify,
-        });
+        let handle = Arc::new(SenderHandle { link: link.clone(), notify });
         let receiver = Receiver {
-            inner: Some(Inner {
-                decoder: Decoder::new(link.clone()),
-                reader,
-            }),
+            inner: Some(Inner { decoder: Decoder::new(link.clone()), reader }),
             link,
             is_over: false,
         };
-        Self {
-            peer: Peer {
-                name: peer,
-                is_local,
-            },
-            sender: Sender { handle },
-            receiver,
-        }
+        Self { peer: Peer { name: peer, is_local }, sender: Sender { handle }, receiver }
     }
 
     pub fn peer(&self) -> &Peer {
@@ -281,10 +261,7 @@ impl Inner {
                 Ok(nbytes) => self.decoder.advance(nbytes),
                 Err(source) => {
                     link.on_peer_gone();
-                    return Err(TransportError::Io {
-                        peer: link.peer.clone(),
-                        source,
-                    });
+                    return Err(TransportError::Io { peer: link.peer.clone(), source });
                 }
             }
         }

@@ -114,10 +114,7 @@ impl Decoder {
     pub(crate) fn space(&mut self) -> (&mut [u8], &mut VecDeque<OwnedFd>) {
         let is_direct = self.start == self.end && self.direct_content().is_some();
         if is_direct {
-            let content = self
-                .pending
-                .as_mut()
-                .and_then(|pending| pending.content.as_mut());
+            let content = self.pending.as_mut().and_then(|pending| pending.content.as_mut());
             return (content.expect("just seen").space(), &mut self.descriptors);
         }
         if self.start == self.end {
@@ -140,9 +137,7 @@ impl Decoder {
 
     /// Takes note that `nbytes` have been put into the space.
     pub(crate) fn advance(&mut self, nbytes: usize) {
-        self.link
-            .received_nbytes
-            .fetch_add(nbytes as u64, Ordering::Relaxed);
+        self.link.received_nbytes.fetch_add(nbytes as u64, Ordering::Relaxed);
         if self.start == self.end
             && let Some(content) = self.direct_content()
         {
@@ -157,9 +152,7 @@ impl Decoder {
         if self.start == self.end && self.pending.is_none() {
             return Ok(());
         }
-        Err(TransportError::Truncated {
-            peer: self.link.peer.clone(),
-        })
+        Err(TransportError::Truncated { peer: self.link.peer.clone() })
     }
 
     /// The next frame that has arrived whole.
@@ -172,10 +165,7 @@ impl Decoder {
                 let Some(pending) = self.pending.take() else {
                     continue;
                 };
-                return Ok(Some(Frame {
-                    head: pending.head,
-                    attachments: pending.attachments,
-                }));
+                return Ok(Some(Frame { head: pending.head, attachments: pending.attachments }));
             }
             if !self.parse_head()? {
                 return Ok(None);
@@ -196,12 +186,7 @@ impl Decoder {
         let (kind, head_nbytes, n_attachments) = self.check_fixed_part(bytes)?;
         let head_start = wire::FIXED_NBYTES + n_attachments * wire::ENTRY_NBYTES;
         let head_end = head_start + head_nbytes;
-        let total = head_end
-            + if self.link.is_local {
-                0
-            } else {
-                wire::CHECKSUM_NBYTES
-            };
+        let total = head_end + if self.link.is_local { 0 } else { wire::CHECKSUM_NBYTES };
         if bytes.len() < total {
             return Ok(false);
         }
@@ -227,12 +212,8 @@ impl Decoder {
             return Err(self.broken("a frame after the last one"));
         }
         let attachments = Vec::with_capacity(entries.len());
-        self.pending = Some(Pending {
-            head,
-            entries: entries.into_iter(),
-            attachments,
-            content: None,
-        });
+        self.pending =
+            Some(Pending { head, entries: entries.into_iter(), attachments, content: None });
         Ok(true)
     }
 
@@ -330,11 +311,7 @@ impl Decoder {
                     return Ok(true);
                 }
                 Some(Entry::Content { len }) => pending.content = Some(self.start_content(len)?),
-                Some(Entry::Place {
-                    len,
-                    region,
-                    offset,
-                }) => {
+                Some(Entry::Place { len, region, offset }) => {
                     let segment = self.borrow_segment(region, offset, len)?;
                     pending.attachments.push(segment);
                 }
@@ -370,31 +347,16 @@ impl Decoder {
     }
 
     fn start_content(&self, len: u64) -> Result<Content, TransportError> {
-        let limit = self
-            .link
-            .options
-            .limits
-            .attachment_nbytes
-            .min(isize::MAX as u64);
+        let limit = self.link.options.limits.attachment_nbytes.min(isize::MAX as u64);
         if len > limit {
             return Err(self.limit("an attachment", len, limit));
         }
-        let arena = self
-            .link
-            .options
-            .arena
-            .as_ref()
-            .filter(|_| len >= ARENA_NBYTES_MIN);
+        let arena = self.link.options.arena.as_ref().filter(|_| len >= ARENA_NBYTES_MIN);
         // An arena that has no room is no reason to lose the value: it goes to the heap then.
         let slab = arena.and_then(|arena| arena.allocate(len as usize).ok());
         let target = slab.map_or(Target::Heap(Vec::new()), Target::Slab);
         let hasher = (!self.link.is_local).then(Xxh3::new);
-        Ok(Content {
-            len: len as usize,
-            filled: 0,
-            target,
-            hasher,
-        })
+        Ok(Content { len: len as usize, filled: 0, target, hasher })
     }
 
     fn borrow_segment(
@@ -428,18 +390,10 @@ impl Decoder {
     }
 
     fn broken(&self, reason: impl Into<String>) -> TransportError {
-        TransportError::Protocol {
-            peer: self.link.peer.clone(),
-            reason: reason.into(),
-        }
+        TransportError::Protocol { peer: self.link.peer.clone(), reason: reason.into() }
     }
 
     fn limit(&self, what: &'static str, n: u64, limit: u64) -> TransportError {
-        TransportError::Limit {
-            peer: self.link.peer.clone(),
-            what,
-            n,
-            limit,
-        }
+        TransportError::Limit { peer: self.link.peer.clone(), what, n, limit }
     }
 }

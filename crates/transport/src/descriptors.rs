@@ -23,17 +23,9 @@ pub(crate) fn send(
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() {
         let fits = control.push(SendAncillaryMessage::ScmRights(descriptors));
-        assert!(
-            fits,
-            "at most {DESCRIPTORS_PER_CALL} descriptors go with one call"
-        );
+        assert!(fits, "at most {DESCRIPTORS_PER_CALL} descriptors go with one call");
     }
-    Ok(rustix::net::sendmsg(
-        socket,
-        slices,
-        &mut control,
-        flags | SendFlags::NOSIGNAL,
-    )?)
+    Ok(rustix::net::sendmsg(socket, slices, &mut control, flags | SendFlags::NOSIGNAL)?)
 }
 
 /// Receives bytes, and the descriptors that came with them.

@@ -33,11 +33,7 @@ pub enum TransportError {
         "{peer} speaks protocol version {theirs}, this side speaks {ours}; \
          install the same version on both sides"
     )]
-    Version {
-        peer: String,
-        ours: u16,
-        theirs: u16,
-    },
+    Version { peer: String, ours: u16, theirs: u16 },
     #[error(
         "token does not match the one of {peer}; \
          give both sides the same token file (scheduler file or --token-file)"
@@ -52,22 +48,12 @@ pub enum TransportError {
     #[error("connection to {peer} ended in the middle of a frame")]
     Truncated { peer: String },
     #[error("{peer} sent {what} of {n}, more than the limit of {limit}; connection closed")]
-    Limit {
-        peer: String,
-        what: &'static str,
-        n: u64,
-        limit: u64,
-    },
+    Limit { peer: String, what: &'static str, n: u64, limit: u64 },
     #[error(
         "{what} from {peer} arrived damaged: checksum {found:016x} instead of {expected:016x}; \
          ask for it again"
     )]
-    Damaged {
-        peer: String,
-        what: String,
-        expected: u64,
-        found: u64,
-    },
+    Damaged { peer: String, what: String, expected: u64, found: u64 },
     #[error("{peer} broke the protocol: {reason}; connection closed")]
     Protocol { peer: String, reason: String },
     #[error("token file {path}: {reason}")]

@@ -13,10 +13,7 @@ pub struct Frame {
 impl Frame {
     /// A frame without attachments.
     pub fn new(head: impl Into<Bytes>) -> Self {
-        Self {
-            head: head.into(),
-            attachments: Vec::new(),
-        }
+        Self { head: head.into(), attachments: Vec::new() }
     }
 }
 
@@ -62,11 +59,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            head_nbytes: 64 << 20,
-            attachment_nbytes: 64 << 30,
-            n_attachments: 1 << 16,
-        }
+        Self { head_nbytes: 64 << 20, attachment_nbytes: 64 << 30, n_attachments: 1 << 16 }
     }
 }
 
@@ -82,10 +75,6 @@ pub struct LinkOptions {
 
 impl Default for LinkOptions {
     fn default() -> Self {
-        Self {
-            limits: Limits::default(),
-            arena: None,
-            queued_nbytes_max: 16 << 20,
-        }
+        Self { limits: Limits::default(), arena: None, queued_nbytes_max: 16 << 20 }
     }
 }

@@ -57,11 +57,7 @@ pub(crate) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     credentials: &Credentials,
     hello: Bytes,
 ) -> Result<Bytes, TransportError> {
-    let mut talk = Talk {
-        stream,
-        peer,
-        token: &credentials.token,
-    };
+    let mut talk = Talk { stream, peer, token: &credentials.token };
     if hello.len() > HELLO_NBYTES_MAX {
         return Err(talk.failed(format!("a hello of {} bytes is too long", hello.len())));
     }
@@ -74,11 +70,7 @@ pub(crate) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     talk.write(&opening).await?;
     talk.read_opening().await?;
     let server_nonce = talk.read_array().await?;
-    let transcript = Transcript {
-        client_nonce,
-        server_nonce,
-        hello,
-    };
+    let transcript = Transcript { client_nonce, server_nonce, hello };
     let server_proof = blake3::Hash::from_bytes(talk.read_array().await?);
     // Comparing hashes of this type takes the same time wherever they differ.
     if server_proof != transcript.proof(talk.token, "server", &[]) {
@@ -86,8 +78,7 @@ pub(crate) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
         return Err(TransportError::Token { peer: peer.into() });
     }
     let client_proof = transcript.proof(talk.token, "client", &[]);
-    talk.write(&[&[ACCEPTED][..], client_proof.as_bytes()].concat())
-        .await?;
+    talk.write(&[&[ACCEPTED][..], client_proof.as_bytes()].concat()).await?;
     let [verdict] = talk.read_array().await?;
     if verdict == WRONG_TOKEN {
         return Err(TransportError::Token { peer: peer.into() });
@@ -99,10 +90,7 @@ pub(crate) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     }
     if verdict != ACCEPTED {
         let reason = String::from_utf8_lossy(&reply).into_owned();
-        return Err(TransportError::Refused {
-            peer: peer.into(),
-            reason,
-        });
+        return Err(TransportError::Refused { peer: peer.into(), reason });
     }
     Ok(reply)
 }
@@ -115,11 +103,7 @@ pub(crate) async fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
     credentials: &Credentials,
     reply: impl FnOnce(&Bytes) -> Result<Bytes, String>,
 ) -> Result<Bytes, TransportError> {
-    let mut talk = Talk {
-        stream,
-        peer,
-        token: &credentials.token,
-    };
+    let mut talk = Talk { stream, peer, token: &credentials.token };
     if let Err(error) = talk.read_opening().await {
         // A peer of another version learns ours from this; anybody else learns that this is no
         // place for it.
@@ -132,11 +116,7 @@ pub(crate) async fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
     let hello = talk.read_text().await?;
     let mut server_nonce = [0; NONCE_NBYTES];
     random_fill(&mut server_nonce)?;
-    let transcript = Transcript {
-        client_nonce,
-        server_nonce,
-        hello,
-    };
+    let transcript = Transcript { client_nonce, server_nonce, hello };
     let server_proof = transcript.proof(talk.token, "server", &[]);
     let answer = [&opening()[..], &server_nonce, server_proof.as_bytes()].concat();
     talk.write(&answer).await?;
@@ -155,8 +135,7 @@ pub(crate) async fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
     };
     let proof = transcript.proof(talk.token, "reply", &[&[verdict], &text]);
     let length = (text.len() as u32).to_le_bytes();
-    talk.write(&[&[verdict][..], &length, &text, proof.as_bytes()].concat())
-        .await?;
+    talk.write(&[&[verdict][..], &length, &text, proof.as_bytes()].concat()).await?;
     if verdict == REFUSED {
         let reason = format!("refused: {}", String::from_utf8_lossy(&text));
         return Err(talk.failed(reason));
@@ -173,19 +152,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
         let found: [u8; 4] = self.read_array().await?;
         if found != MAGIC {
             let found = format!("`{}`", found.escape_ascii());
-            return Err(TransportError::NotRasker {
-                peer: self.peer.into(),
-                found,
-            });
+            return Err(TransportError::NotRasker { peer: self.peer.into(), found });
         }
         let theirs = u16::from_le_bytes(self.read_array().await?);
         if theirs != PROTOCOL_VERSION {
             let peer = self.peer.into();
-            return Err(TransportError::Version {
-                peer,
-                ours: PROTOCOL_VERSION,
-                theirs,
-            });
+            return Err(TransportError::Version { peer, ours: PROTOCOL_VERSION, theirs });
         }
         Ok(())
     }
@@ -203,12 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
         if length > HELLO_NBYTES_MAX {
             let limit = HELLO_NBYTES_MAX as u64;
             let peer = self.peer.into();
-            return Err(TransportError::Limit {
-                peer,
-                what: "a hello",
-                n: length as u64,
-                limit,
-            });
+            return Err(TransportError::Limit { peer, what: "a hello", n: length as u64, limit });
         }
         let mut text = vec![0; length];
         match self.stream.read_exact(&mut text).await {
@@ -227,9 +194,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
     }
 
     fn failed(&self, reason: impl Into<String>) -> TransportError {
-        TransportError::Handshake {
-            peer: self.peer.into(),
-            reason: reason.into(),
-        }
+        TransportError::Handshake { peer: self.peer.into(), reason: reason.into() }
     }
 }

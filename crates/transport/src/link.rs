@@ -66,15 +66,11 @@ impl Link {
     }
 
     fn arc(&self) -> Arc<Self> {
-        self.this
-            .upgrade()
-            .expect("a link that is borrowed is alive")
+        self.this.upgrade().expect("a link that is borrowed is alive")
     }
 
     pub(crate) fn closed(&self) -> TransportError {
-        TransportError::Closed {
-            peer: self.peer.clone(),
-        }
+        TransportError::Closed { peer: self.peer.clone() }
     }
 
     /// Queues frames and says that there are some.
@@ -102,12 +98,7 @@ impl Link {
     fn check(&self, frame: &Frame) -> Result<(), TransportError> {
         let limits = self.options.limits;
         let too_large = |what, n: u64, limit: u64| {
-            Err(TransportError::Limit {
-                peer: "this side".into(),
-                what,
-                n,
-                limit,
-            })
+            Err(TransportError::Limit { peer: "this side".into(), what, n, limit })
         };
         let head_limit = limits.head_nbytes.min(u32::MAX as usize);
         if frame.head.len() > head_limit {
@@ -150,9 +141,7 @@ impl Link {
     pub(crate) fn on_sent(&self, nbytes: usize) {
         // Closing sets the number to zero while the last bytes may still be on their way.
         let less = |queued: usize| Some(queued.saturating_sub(nbytes));
-        let _ = self
-            .queued_nbytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        let _ = self.queued_nbytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         self.sent_nbytes.fetch_add(nbytes as u64, Ordering::Relaxed);
     }
 

@@ -41,11 +41,7 @@ pub struct ListenerOptions {
 impl Default for ListenerOptions {
     fn default() -> Self {
         let handshake_timeout = Duration::from_secs(5);
-        Self {
-            link: LinkOptions::default(),
-            handshake_timeout,
-            n_pending_max: 256,
-        }
+        Self { link: LinkOptions::default(), handshake_timeout, n_pending_max: 256 }
     }
 }
 
@@ -66,28 +62,19 @@ pub async fn connect(
         Ok::<_, TransportError>((stream, hello))
     };
     let Ok(result) = tokio::time::timeout(timeout, greeting).await else {
-        return Err(TransportError::Slow {
-            peer: name,
-            seconds: timeout.as_secs_f64(),
-        });
+        return Err(TransportError::Slow { peer: name, seconds: timeout.as_secs_f64() });
     };
     let (stream, hello) = result?;
     Ok((Connection::new(stream, name, options), hello))
 }
 
 async fn open(address: &Address, tls: Option<&TlsClient>) -> Result<Stream, TransportError> {
-    let failed = |source: io::Error| TransportError::Connect {
-        address: address.to_string(),
-        source,
-    };
+    let failed =
+        |source: io::Error| TransportError::Connect { address: address.to_string(), source };
     match address {
-        Address::Unix(path) => Ok(Stream::Unix(
-            UnixStream::connect(path).await.map_err(failed)?,
-        )),
+        Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await.map_err(failed)?)),
         Address::Tcp { host, port } => {
-            let stream = TcpStream::connect((host.as_str(), *port))
-                .await
-                .map_err(failed)?;
+            let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
             stream.set_nodelay(true).map_err(failed)?;
             Ok(Stream::Tcp(stream))
         }
@@ -95,17 +82,11 @@ async fn open(address: &Address, tls: Option<&TlsClient>) -> Result<Stream, Tran
             let tls = tls.ok_or_else(|| TransportError::Tls {
                 reason: format!("{address} needs the server's fingerprint or an authority file"),
             })?;
-            let stream = TcpStream::connect((host.as_str(), *port))
-                .await
-                .map_err(failed)?;
+            let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
             stream.set_nodelay(true).map_err(failed)?;
-            let server =
-                ServerName::try_from(host.clone()).map_err(|error| TransportError::Tls {
-                    reason: error.to_string(),
-                })?;
-            let stream = TlsConnector::from(tls.config.clone())
-                .connect(server, stream)
-                .await;
+            let server = ServerName::try_from(host.clone())
+                .map_err(|error| TransportError::Tls { reason: error.to_string() })?;
+            let stream = TlsConnector::from(tls.config.clone()).connect(server, stream).await;
             Ok(Stream::Tls(Box::new(stream.map_err(failed)?.into())))
         }
     }
@@ -143,19 +124,15 @@ impl Listener {
         options: ListenerOptions,
         reply: impl Fn(&Bytes, &Peer) -> Result<Bytes, String> + Send + Sync + 'static,
     ) -> Result<Self, TransportError> {
-        let failed = |source: io::Error| TransportError::Listen {
-            address: address.to_string(),
-            source,
-        };
+        let failed =
+            |source: io::Error| TransportError::Listen { address: address.to_string(), source };
         let (socket, local, socket_path) = match address {
             Address::Unix(path) => {
                 let socket = Socket::Unix(bind_unix(path).map_err(failed)?);
                 (socket, address.clone(), Some(path.clone()))
             }
             Address::Tcp { host, port } | Address::Tls { host, port } => {
-                let listener = TcpListener::bind((host.as_str(), *port))
-                    .await
-                    .map_err(failed)?;
+                let listener = TcpListener::bind((host.as_str(), *port)).await.map_err(failed)?;
                 let port = listener.local_addr().map_err(failed)?.port();
                 let host = host.clone();
                 let local = match address {
@@ -167,25 +144,13 @@ impl Listener {
         };
         let is_tls = matches!(address, Address::Tls { .. });
         if is_tls && tls.is_none() {
-            return Err(TransportError::Tls {
-                reason: format!("{address} needs a certificate"),
-            });
+            return Err(TransportError::Tls { reason: format!("{address} needs a certificate") });
         }
         let tls = tls.filter(|_| is_tls).cloned();
-        let door = Arc::new(Door {
-            credentials,
-            tls,
-            options,
-            reply: Box::new(reply),
-        });
+        let door = Arc::new(Door { credentials, tls, options, reply: Box::new(reply) });
         let (sender, arrivals) = mpsc::channel(64);
         let accepting = tokio::spawn(accept_all(socket, door, sender));
-        Ok(Self {
-            address: local,
-            arrivals: Mutex::new(arrivals),
-            accepting,
-            socket_path,
-        })
+        Ok(Self { address: local, arrivals: Mutex::new(arrivals), accepting, socket_path })
     }
 
     /// The address with the port that was chosen.
@@ -197,11 +162,7 @@ impl Listener {
     /// goes on.
     pub async fn accept(&self) -> Result<(Connection, Bytes), TransportError> {
         let arrival = self.arrivals.lock().await.recv().await;
-        arrival.unwrap_or_else(|| {
-            Err(TransportError::Closed {
-                peer: self.address.to_string(),
-            })
-        })
+        arrival.unwrap_or_else(|| Err(TransportError::Closed { peer: self.address.to_string() }))
     }
 }
 
@@ -284,25 +245,16 @@ async fn let_in(
     let timeout = door.options.handshake_timeout;
     let welcoming = async {
         let mut stream = secure(stream, &name, door).await?;
-        let peer = Peer {
-            name: name.clone(),
-            is_local: stream.is_local(),
-        };
+        let peer = Peer { name: name.clone(), is_local: stream.is_local() };
         let reply = |hello: &Bytes| (door.reply)(hello, &peer);
         let hello = handshake::welcome(&mut stream, &name, &door.credentials, reply).await?;
         Ok::<_, TransportError>((stream, hello))
     };
     let Ok(result) = tokio::time::timeout(timeout, welcoming).await else {
-        return Err(TransportError::Slow {
-            peer: name,
-            seconds: timeout.as_secs_f64(),
-        });
+        return Err(TransportError::Slow { peer: name, seconds: timeout.as_secs_f64() });
     };
     let (stream, hello) = result?;
-    Ok((
-        Connection::new(stream, name, door.options.link.clone()),
-        hello,
-    ))
+    Ok((Connection::new(stream, name, door.options.link.clone()), hello))
 }
 
 async fn secure(stream: Stream, name: &str, door: &Door) -> Result<Stream, TransportError> {
@@ -317,9 +269,6 @@ async fn secure(stream: Stream, name: &str, door: &Door) -> Result<Stream, Trans
     let Some(tls) = &door.tls else {
         return Ok(Stream::Tcp(stream));
     };
-    let stream = TlsAcceptor::from(tls.config.clone())
-        .accept(stream)
-        .await
-        .map_err(failed)?;
+    let stream = TlsAcceptor::from(tls.config.clone()).accept(stream).await.map_err(failed)?;
     Ok(Stream::Tls(Box::new(stream.into())))
 }

@@ -81,11 +81,7 @@ impl Outbox {
             entries.push(match attachment {
                 Attachment::Segment(segment) if self.is_local => {
                     let region = self.announce(segment, watcher, &mut nbytes);
-                    Entry::Place {
-                        len,
-                        region,
-                        offset: segment.descriptor().offset,
-                    }
+                    Entry::Place { len, region, offset: segment.descriptor().offset }
                 }
                 _ => Entry::Content { len },
             });
@@ -123,8 +119,7 @@ impl Outbox {
         frame.put_slice(&wire::fixed_part(Kind::Region, 8, 0));
         frame.put_u64_le(number);
         *nbytes += frame.len();
-        self.pieces
-            .push_back(Piece::Region(frame.freeze(), segment.clone()));
+        self.pieces.push_back(Piece::Region(frame.freeze(), segment.clone()));
         number
     }
 
@@ -174,23 +169,15 @@ impl Outbox {
                 attachment => Piece::Hashed(attachment),
             });
             if !self.is_local {
-                self.pieces
-                    .push_back(Piece::Checksum([0; wire::CHECKSUM_NBYTES]));
+                self.pieces.push_back(Piece::Checksum([0; wire::CHECKSUM_NBYTES]));
             }
         }
-        len + if self.is_local {
-            0
-        } else {
-            wire::CHECKSUM_NBYTES
-        }
+        len + if self.is_local { 0 } else { wire::CHECKSUM_NBYTES }
     }
 
     /// Queues a frame of this crate's own.
     pub(crate) fn push_control(&mut self, kind: Kind, numbers: &[u64]) -> usize {
-        let head: Bytes = numbers
-            .iter()
-            .flat_map(|number| number.to_le_bytes())
-            .collect();
+        let head: Bytes = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
         self.push_head(kind, head, &[])
     }
 
@@ -238,8 +225,7 @@ impl Outbox {
 
     fn end_tail(&mut self) {
         if !self.tail.is_empty() {
-            self.pieces
-                .push_back(Piece::Bytes(self.tail.split().freeze()));
+            self.pieces.push_back(Piece::Bytes(self.tail.split().freeze()));
         }
     }
 }
@@ -308,11 +294,7 @@ impl InFlight {
                 }
                 descriptors.push(segment.region_fd());
             }
-            slices.push(IoSlice::new(if i == 0 {
-                &bytes[self.n_sent..]
-            } else {
-                bytes
-            }));
+            slices.push(IoSlice::new(if i == 0 { &bytes[self.n_sent..] } else { bytes }));
             if let Piece::Hashed(attachment) = piece
                 && self.n_hashed < attachment.len()
             {

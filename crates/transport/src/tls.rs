@@ -43,9 +43,7 @@ impl FromStr for Fingerprint {
 }
 
 fn failed(reason: impl fmt::Display) -> TransportError {
-    TransportError::Tls {
-        reason: reason.to_string(),
-    }
+    TransportError::Tls { reason: reason.to_string() }
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -82,9 +80,8 @@ impl TlsServer {
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
     ) -> Result<Self, TransportError> {
-        let first = chain
-            .first()
-            .ok_or_else(|| failed("the certificate file holds no certificate"))?;
+        let first =
+            chain.first().ok_or_else(|| failed("the certificate file holds no certificate"))?;
         let fingerprint = Fingerprint::of(first);
         let config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -92,10 +89,7 @@ impl TlsServer {
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .map_err(failed)?;
-        Ok(Self {
-            config: Arc::new(config),
-            fingerprint,
-        })
+        Ok(Self { config: Arc::new(config), fingerprint })
     }
 
     pub fn fingerprint(&self) -> Fingerprint {
@@ -112,19 +106,14 @@ pub struct TlsClient {
 impl TlsClient {
     /// Trusts the one certificate with this fingerprint, whatever host name it is for.
     pub fn pinned(fingerprint: Fingerprint) -> Result<Self, TransportError> {
-        let verifier = Arc::new(PinnedVerifier {
-            fingerprint,
-            provider: provider(),
-        });
+        let verifier = Arc::new(PinnedVerifier { fingerprint, provider: provider() });
         let config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(failed)?
             .dangerous()
             .with_custom_certificate_verifier(verifier)
             .with_no_client_auth();
-        Ok(Self {
-            config: Arc::new(config),
-        })
+        Ok(Self { config: Arc::new(config) })
     }
 
     /// Trusts the certificates that an authority in this PEM file has signed, for the host that is
@@ -139,18 +128,14 @@ impl TlsClient {
             .map_err(failed)?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Self {
-            config: Arc::new(config),
-        })
+        Ok(Self { config: Arc::new(config) })
     }
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TransportError> {
     let wrong = |error: &dyn fmt::Display| failed(format!("{}: {error}", path.display()));
     let found = CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))?;
-    found
-        .collect::<Result<_, _>>()
-        .map_err(|error| wrong(&error))
+    found.collect::<Result<_, _>>().map_err(|error| wrong(&error))
 }
 
 #[derive(Debug)]
@@ -171,9 +156,7 @@ impl ServerCertVerifier for PinnedVerifier {
         if Fingerprint::of(certificate) == self.fingerprint {
             Ok(ServerCertVerified::assertion())
         } else {
-            Err(Error::InvalidCertificate(
-                CertificateError::ApplicationVerificationFailure,
-            ))
+            Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
         }
     }
 
@@ -197,8 +180,6 @@ impl ServerCertVerifier for PinnedVerifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -28,9 +28,7 @@ impl Token {
     }
 
     pub fn from_bytes(bytes: [u8; TOKEN_NBYTES]) -> Self {
-        Self {
-            bytes: Box::new(bytes),
-        }
+        Self { bytes: Box::new(bytes) }
     }
 
     pub fn from_hex(text: &str) -> Result<Self, TransportError> {
@@ -43,9 +41,7 @@ impl Token {
             return Err(wrong());
         }
         let value = |digit: u8| char::from(digit).to_digit(16).ok_or_else(wrong);
-        let mut token = Self {
-            bytes: Box::new([0; TOKEN_NBYTES]),
-        };
+        let mut token = Self { bytes: Box::new([0; TOKEN_NBYTES]) };
         for (byte, pair) in token.bytes.iter_mut().zip(digits.chunks(2)) {
             *byte = (value(pair[0])? * 16 + value(pair[1])?) as u8;
         }
@@ -54,49 +50,30 @@ impl Token {
 
     /// The token as text, for a file that only its owner can read.
     pub fn to_hex(&self) -> String {
-        self.bytes
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        self.bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Reads a token from a file that nobody else can read.
     pub fn from_file(path: &Path) -> Result<Self, TransportError> {
-        let wrong = |reason: String| TransportError::TokenFile {
-            path: path.display().to_string(),
-            reason,
-        };
+        let wrong =
+            |reason: String| TransportError::TokenFile { path: path.display().to_string(), reason };
         let file = File::open(path).map_err(|error| wrong(error.to_string()))?;
-        let mode = file
-            .metadata()
-            .map_err(|error| wrong(error.to_string()))?
-            .mode()
-            & 0o7777;
+        let mode = file.metadata().map_err(|error| wrong(error.to_string()))?.mode() & 0o7777;
         if mode & 0o077 != 0 {
-            return Err(wrong(format!(
-                "others may read it (mode {mode:o}); run chmod 600 on it"
-            )));
+            return Err(wrong(format!("others may read it (mode {mode:o}); run chmod 600 on it")));
         }
         let mut text = String::new();
-        file.take(1024)
-            .read_to_string(&mut text)
-            .map_err(|error| wrong(error.to_string()))?;
+        file.take(1024).read_to_string(&mut text).map_err(|error| wrong(error.to_string()))?;
         let token = Self::from_hex(&text);
         text.zeroize();
-        token.map_err(|_| {
-            wrong(format!(
-                "it does not hold {} hexadecimal digits",
-                2 * TOKEN_NBYTES
-            ))
-        })
+        token
+            .map_err(|_| wrong(format!("it does not hold {} hexadecimal digits", 2 * TOKEN_NBYTES)))
     }
 
     /// Writes the token to a new file that nobody else can read.
     pub fn to_file(&self, path: &Path) -> Result<(), TransportError> {
-        let wrong = |reason: String| TransportError::TokenFile {
-            path: path.display().to_string(),
-            reason,
-        };
+        let wrong =
+            |reason: String| TransportError::TokenFile { path: path.display().to_string(), reason };
         let flags =
             OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)
@@ -145,10 +122,7 @@ pub(crate) fn random_fill(bytes: &mut [u8]) -> Result<(), TransportError> {
             Ok(n) => n_filled += n,
             Err(rustix::io::Errno::INTR) => {}
             Err(errno) => {
-                return Err(TransportError::Io {
-                    peer: "the kernel".into(),
-                    source: errno.into(),
-                });
+                return Err(TransportError::Io { peer: "the kernel".into(), source: errno.into() });
             }
         }
     }

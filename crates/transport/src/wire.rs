@@ -38,15 +38,9 @@ pub(crate) enum Kind {
 
 impl Kind {
     pub(crate) fn from_byte(byte: u8) -> Option<Self> {
-        [
-            Self::User,
-            Self::Region,
-            Self::RegionEnd,
-            Self::Leases,
-            Self::End,
-        ]
-        .into_iter()
-        .find(|kind| *kind as u8 == byte)
+        [Self::User, Self::Region, Self::RegionEnd, Self::Leases, Self::End]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -61,11 +55,7 @@ impl Entry {
     pub(crate) fn to_bytes(self) -> [u8; ENTRY_NBYTES] {
         let (form, len, region, offset) = match self {
             Self::Content { len } => (0, len, 0, 0),
-            Self::Place {
-                len,
-                region,
-                offset,
-            } => (1, len, region, offset),
+            Self::Place { len, region, offset } => (1, len, region, offset),
         };
         let mut bytes = [form; ENTRY_NBYTES];
         bytes[1..9].copy_from_slice(&len.to_le_bytes());
@@ -79,11 +69,7 @@ impl Entry {
         let len = u64_at(bytes, 1);
         match bytes[0] {
             0 => Some(Self::Content { len }),
-            1 => Some(Self::Place {
-                len,
-                region: u64_at(bytes, 9),
-                offset: u64_at(bytes, 17),
-            }),
+            1 => Some(Self::Place { len, region: u64_at(bytes, 9), offset: u64_at(bytes, 17) }),
             _ => None,
         }
     }

@@ -10,11 +10,8 @@ fn a_huge_length_is_refused_or_allocates_nothing() {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().build().unwrap();
     runtime.block_on(async {
-        let limits = Limits {
-            head_nbytes: 1 << 30,
-            attachment_nbytes: 1 << 45,
-            n_attachments: 1 << 30,
-        };
+        let limits =
+            Limits { head_nbytes: 1 << 30, attachment_nbytes: 1 << 45, n_attachments: 1 << 30 };
         let resident = || {
             let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
             statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
@@ -35,16 +32,9 @@ fn a_huge_length_is_refused_or_allocates_nothing() {
         ];
         for (i, claim) in claims.iter().enumerate() {
             for is_limited in [true, false] {
-                let limits = if is_limited {
-                    Limits::default()
-                } else {
-                    limits
-                };
+                let limits = if is_limited { Limits::default() } else { limits };
                 let (raw, ours) = std::os::unix::net::UnixStream::pair().unwrap();
-                let options = LinkOptions {
-                    limits,
-                    ..LinkOptions::default()
-                };
+                let options = LinkOptions { limits, ..LinkOptions::default() };
                 let (_sender, mut receiver) = Connection::from_unix(ours, options).unwrap().split();
                 let before = resident();
                 std::io::Write::write_all(&mut &raw, claim).unwrap();
@@ -60,10 +50,7 @@ fn a_huge_length_is_refused_or_allocates_nothing() {
                 drop(raw);
                 if !is_limited {
                     let result = receiver.recv().await;
-                    assert!(
-                        matches!(result, Err(TransportError::Truncated { .. })),
-                        "{result:?}"
-                    );
+                    assert!(matches!(result, Err(TransportError::Truncated { .. })), "{result:?}");
                 }
             }
         }

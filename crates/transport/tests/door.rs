@@ -16,17 +16,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 fn run<T>(future: impl Future<Output = T>) -> T {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().build().unwrap();
-    runtime.block_on(async {
-        tokio::time::timeout(PATIENCE, future)
-            .await
-            .expect("it hangs")
-    })
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await.expect("it hangs") })
 }
 
 fn credentials(byte: u8) -> Credentials {
-    Credentials {
-        token: Token::from_bytes([byte; 32]),
-    }
+    Credentials { token: Token::from_bytes([byte; 32]) }
 }
 
 async fn listen(options: ListenerOptions) -> Listener {
@@ -35,9 +29,7 @@ async fn listen(options: ListenerOptions) -> Listener {
         _ => Ok(Bytes::from_static(b"welcome")),
     };
     let address = "127.0.0.1:0".parse().unwrap();
-    Listener::bind(&address, credentials(1), None, options, reply)
-        .await
-        .unwrap()
+    Listener::bind(&address, credentials(1), None, options, reply).await.unwrap()
 }
 
 async fn ask(
@@ -46,22 +38,12 @@ async fn ask(
     hello: &'static str,
 ) -> Result<(Connection, Bytes), TransportError> {
     let (address, credentials) = (listener.local_address(), credentials(token));
-    connect(
-        address,
-        &credentials,
-        hello.into(),
-        None,
-        PATIENCE,
-        LinkOptions::default(),
-    )
-    .await
+    connect(address, &credentials, hello.into(), None, PATIENCE, LinkOptions::default()).await
 }
 
 /// A raw client: sends bytes, and returns what comes back until the listener closes.
 async fn talk(listener: &Listener, bytes: &'static [u8]) -> Vec<u8> {
-    let Address::Tcp { port, .. } = *listener.local_address() else {
-        panic!("not TCP")
-    };
+    let Address::Tcp { port, .. } = *listener.local_address() else { panic!("not TCP") };
     let talking = tokio::task::spawn_blocking(move || {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.write_all(bytes).unwrap();
@@ -97,13 +79,7 @@ fn a_refusal_says_why() {
         assert!(
             matches!(&error, TransportError::Refused { reason, .. } if reason.contains("three"))
         );
-        assert!(
-            accepted
-                .err()
-                .unwrap()
-                .to_string()
-                .contains("three workers")
-        );
+        assert!(accepted.err().unwrap().to_string().contains("three workers"));
     });
 }
 
@@ -114,46 +90,21 @@ fn another_version_is_named_on_both_sides() {
         let (answer, accepted) = tokio::join!(talk(&listener, b"RSKR\x63\x00"), listener.accept());
         assert_eq!(answer, b"RSKR\x01\x00");
         let error = accepted.err().unwrap();
-        assert!(
-            matches!(
-                error,
-                TransportError::Version {
-                    ours: 1,
-                    theirs: 99,
-                    ..
-                }
-            ),
-            "{error}"
-        );
+        assert!(matches!(error, TransportError::Version { ours: 1, theirs: 99, .. }), "{error}");
         // A client that meets a newer server.
         let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = server.local_addr().unwrap().port();
         let serving = async {
             let (mut stream, _) = server.accept().await.unwrap();
-            tokio::io::AsyncWriteExt::write_all(&mut stream, b"RSKR\x02\x00")
-                .await
-                .unwrap();
+            tokio::io::AsyncWriteExt::write_all(&mut stream, b"RSKR\x02\x00").await.unwrap();
             stream
         };
-        let address = Address::Tcp {
-            host: "127.0.0.1".into(),
-            port,
-        };
+        let address = Address::Tcp { host: "127.0.0.1".into(), port };
         let credentials = credentials(1);
         let link = LinkOptions::default();
         let connecting = connect(&address, &credentials, Bytes::new(), None, PATIENCE, link);
         let error = tokio::join!(connecting, serving).0.err().unwrap();
-        assert!(
-            matches!(
-                error,
-                TransportError::Version {
-                    ours: 1,
-                    theirs: 2,
-                    ..
-                }
-            ),
-            "{error}"
-        );
+        assert!(matches!(error, TransportError::Version { ours: 1, theirs: 2, .. }), "{error}");
     });
 }
 
@@ -161,10 +112,8 @@ fn another_version_is_named_on_both_sides() {
 fn other_programs_are_told_apart() {
     run(async {
         let listener = listen(ListenerOptions::default()).await;
-        let (answer, accepted) = tokio::join!(
-            talk(&listener, b"GET / HTTP/1.1\r\n\r\n"),
-            listener.accept()
-        );
+        let (answer, accepted) =
+            tokio::join!(talk(&listener, b"GET / HTTP/1.1\r\n\r\n"), listener.accept());
         assert!(answer.is_empty());
         let error = accepted.err().unwrap();
         assert!(matches!(&error, TransportError::NotRasker { found, .. } if found.contains("GET")));
@@ -179,11 +128,8 @@ fn other_programs_are_told_apart() {
 fn a_slow_peer_is_sent_away() {
     run(async {
         let handshake_timeout = Duration::from_millis(300);
-        let listener = listen(ListenerOptions {
-            handshake_timeout,
-            ..ListenerOptions::default()
-        })
-        .await;
+        let listener =
+            listen(ListenerOptions { handshake_timeout, ..ListenerOptions::default() }).await;
         let started = Instant::now();
         let slow = async {
             assert!(talk(&listener, b"RSKR\x01").await.is_empty());
@@ -194,14 +140,8 @@ fn a_slow_peer_is_sent_away() {
             (started.elapsed(), connection)
         };
         let (slow, (fast, _connection)) = tokio::join!(slow, fast);
-        assert!(
-            fast < handshake_timeout,
-            "the slow peer held up another: {fast:?}"
-        );
-        assert!(
-            slow >= handshake_timeout && slow < 8 * handshake_timeout,
-            "{slow:?}"
-        );
+        assert!(fast < handshake_timeout, "the slow peer held up another: {fast:?}");
+        assert!(slow >= handshake_timeout && slow < 8 * handshake_timeout, "{slow:?}");
         assert!(listener.accept().await.is_ok());
         let error = listener.accept().await.err().unwrap();
         assert!(matches!(error, TransportError::Slow { .. }), "{error}");
@@ -211,21 +151,12 @@ fn a_slow_peer_is_sent_away() {
 #[test]
 fn connections_beyond_the_pending_ones_are_closed_at_once() {
     run(async {
-        let options = ListenerOptions {
-            n_pending_max: 3,
-            ..ListenerOptions::default()
-        };
+        let options = ListenerOptions { n_pending_max: 3, ..ListenerOptions::default() };
         let listener = listen(options).await;
-        let Address::Tcp { port, .. } = *listener.local_address() else {
-            panic!("not TCP")
-        };
+        let Address::Tcp { port, .. } = *listener.local_address() else { panic!("not TCP") };
         let mut slow = Vec::new();
         for _ in 0..3 {
-            slow.push(
-                tokio::net::TcpStream::connect(("127.0.0.1", port))
-                    .await
-                    .unwrap(),
-            );
+            slow.push(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert!(ask(&listener, 1, "hello").await.is_err());
@@ -239,20 +170,14 @@ fn connections_beyond_the_pending_ones_are_closed_at_once() {
 fn the_token_never_crosses_the_wire() {
     run(async {
         let listener = listen(ListenerOptions::default()).await;
-        let Address::Tcp { port, .. } = *listener.local_address() else {
-            panic!("not TCP")
-        };
+        let Address::Tcp { port, .. } = *listener.local_address() else { panic!("not TCP") };
         let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = Address::Tcp {
-            host: "127.0.0.1".into(),
-            port: proxy.local_addr().unwrap().port(),
-        };
+        let address =
+            Address::Tcp { host: "127.0.0.1".into(), port: proxy.local_addr().unwrap().port() };
         let recording = tokio::spawn(async move {
             use tokio::io::{AsyncReadExt, AsyncWriteExt};
             let (mut client, _) = proxy.accept().await.unwrap();
-            let mut server = tokio::net::TcpStream::connect(("127.0.0.1", port))
-                .await
-                .unwrap();
+            let mut server = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
             let mut record: Vec<u8> = Vec::new();
             let (mut a, mut b) = ([0u8; 4096], [0u8; 4096]);
             loop {
@@ -303,15 +228,7 @@ fn tls_needs_the_right_certificate() {
             let (address, credentials) = (address.clone(), credentials.clone());
             async move {
                 let link = LinkOptions::default();
-                connect(
-                    &address,
-                    &credentials,
-                    Bytes::new(),
-                    Some(&tls),
-                    PATIENCE,
-                    link,
-                )
-                .await
+                connect(&address, &credentials, Bytes::new(), Some(&tls), PATIENCE, link).await
             }
         };
         let text = server.fingerprint().to_string();
@@ -322,9 +239,7 @@ fn tls_needs_the_right_certificate() {
         let (asked, accepted) = tokio::join!(ask(wrong), listener.accept());
         assert!(asked.is_err() && accepted.is_err());
         // Plain TCP to a TLS port.
-        let Address::Tls { host, port } = address.clone() else {
-            panic!("not TLS")
-        };
+        let Address::Tls { host, port } = address.clone() else { panic!("not TLS") };
         let plain = Address::Tcp { host, port };
         let link = LinkOptions::default();
         let connecting = connect(&plain, &credentials, Bytes::new(), None, PATIENCE, link);
@@ -344,10 +259,7 @@ fn a_unix_socket_is_private_and_goes_with_its_listener() {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let bound = Listener::bind(&address, credentials(1), None, options.clone(), reply).await;
         let listener = bound.unwrap();
-        assert_eq!(
-            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let second = Listener::bind(&address, credentials(1), None, options, reply).await;
         assert!(matches!(second, Err(TransportError::Listen { .. })));
         assert!(ask(&listener, 1, "hello").await.is_ok());
@@ -358,19 +270,11 @@ fn a_unix_socket_is_private_and_goes_with_its_listener() {
 
 #[test]
 fn addresses_are_read_and_written() {
-    let same = [
-        "tcp://host:1",
-        "tls://10.0.0.1:65535",
-        "unix:///run/x.sock",
-        "tcp://[::1]:80",
-    ];
+    let same = ["tcp://host:1", "tls://10.0.0.1:65535", "unix:///run/x.sock", "tcp://[::1]:80"];
     for text in same {
         assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
     }
-    assert_eq!(
-        "host:8786".parse::<Address>().unwrap().to_string(),
-        "tcp://host:8786"
-    );
+    assert_eq!("host:8786".parse::<Address>().unwrap().to_string(), "tcp://host:8786");
     let wrong = [
         "",
         "host",
@@ -394,28 +298,14 @@ fn addresses_are_read_and_written() {
 fn only_loopback_is_open_without_encryption() {
     let check =
         |text: &str, tls, insecure| check_exposure(&text.parse().unwrap(), tls, insecure).is_ok();
-    for text in [
-        "127.0.0.1:1",
-        "localhost:1",
-        "[::1]:1",
-        "127.8.8.8:1",
-        "tls://0.0.0.0:1",
-        "unix:///x",
-    ] {
+    for text in
+        ["127.0.0.1:1", "localhost:1", "[::1]:1", "127.8.8.8:1", "tls://0.0.0.0:1", "unix:///x"]
+    {
         assert!(check(text, false, false), "{text}");
     }
-    for text in [
-        "0.0.0.0:1",
-        "192.168.0.1:1",
-        "host:1",
-        "[::]:1",
-        "localhost.evil.org:1",
-    ] {
+    for text in ["0.0.0.0:1", "192.168.0.1:1", "host:1", "[::]:1", "localhost.evil.org:1"] {
         assert!(!check(text, false, false), "{text}");
-        assert!(
-            check(text, true, false) && check(text, false, true),
-            "{text}"
-        );
+        assert!(check(text, true, false) && check(text, false, true), "{text}");
     }
 }
 
@@ -424,28 +314,14 @@ fn a_token_file_is_private_and_its_token_is_never_shown() {
     let path = std::env::temp_dir().join(format!("rasker-token-{}", std::process::id()));
     let token = Token::generate().unwrap();
     token.to_file(&path).unwrap();
-    assert_eq!(
-        std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-        0o600
-    );
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(Token::from_file(&path).unwrap().to_hex(), token.to_hex());
-    assert!(
-        token.to_file(&path).is_err(),
-        "an existing file is not overwritten"
-    );
+    assert!(token.to_file(&path).is_err(), "an existing file is not overwritten");
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
     let error = Token::from_file(&path).unwrap_err().to_string();
     assert!(error.contains("chmod 600"), "{error}");
     std::fs::remove_file(&path).unwrap();
-    assert!(
-        !format!(
-            "{:?}",
-            Credentials {
-                token: token.clone()
-            }
-        )
-        .contains(&token.to_hex()[..8])
-    );
+    assert!(!format!("{:?}", Credentials { token: token.clone() }).contains(&token.to_hex()[..8]));
     assert_ne!(token.to_hex(), Token::generate().unwrap().to_hex());
     assert!(Token::from_hex("12").is_err());
 }

@@ -18,17 +18,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn run<T>(future: impl Future<Output = T>) -> T {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().build().unwrap();
-    runtime.block_on(async {
-        tokio::time::timeout(PATIENCE, future)
-            .await
-            .expect("it hangs")
-    })
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await.expect("it hangs") })
 }
 
 fn credentials() -> Credentials {
-    Credentials {
-        token: Token::from_bytes([7; 32]),
-    }
+    Credentials { token: Token::from_bytes([7; 32]) }
 }
 
 fn socket_path() -> PathBuf {
@@ -40,49 +34,34 @@ fn socket_path() -> PathBuf {
 /// The addresses of one listener of each kind.
 fn addresses() -> Vec<Address> {
     let unix = Address::Unix(socket_path());
-    vec![
-        "127.0.0.1:0".parse().unwrap(),
-        "tls://127.0.0.1:0".parse().unwrap(),
-        unix,
-    ]
+    vec!["127.0.0.1:0".parse().unwrap(), "tls://127.0.0.1:0".parse().unwrap(), unix]
 }
 
 /// Two ends of one connection through a listener.
 async fn pair(address: &Address, options: &LinkOptions) -> (Connection, Connection) {
     let server = TlsServer::self_signed(&["localhost"]).unwrap();
     let client = TlsClient::pinned(server.fingerprint()).unwrap();
-    let door = ListenerOptions {
-        link: options.clone(),
-        ..ListenerOptions::default()
-    };
+    let door = ListenerOptions { link: options.clone(), ..ListenerOptions::default() };
     let reply = |_: &Bytes, _: &_| Ok(Bytes::from_static(b"server"));
-    let listener = Listener::bind(address, credentials(), Some(&server), door, reply)
-        .await
-        .unwrap();
+    let listener =
+        Listener::bind(address, credentials(), Some(&server), door, reply).await.unwrap();
     let local = listener.local_address().clone();
     let (hello, link) = (Bytes::from_static(b"client"), options.clone());
     let credentials = credentials();
     let connecting = connect(&local, &credentials, hello, Some(&client), PATIENCE, link);
     let (connected, accepted) = tokio::join!(connecting, listener.accept());
     let ((here, their_hello), (there, our_hello)) = (connected.unwrap(), accepted.unwrap());
-    assert_eq!(
-        (&their_hello[..], &our_hello[..]),
-        (&b"server"[..], &b"client"[..])
-    );
+    assert_eq!((&their_hello[..], &our_hello[..]), (&b"server"[..], &b"client"[..]));
     (here, there)
 }
 
 fn pattern(nbytes: usize, seed: usize) -> Bytes {
-    (0..nbytes)
-        .map(|i| ((i * 31 + i / 251 + seed) % 256) as u8)
-        .collect()
+    (0..nbytes).map(|i| ((i * 31 + i / 251 + seed) % 256) as u8).collect()
 }
 
 /// Frames of many shapes; with segments of an arena among the attachments.
 fn frames(arena: &Arena) -> Vec<Frame> {
-    let sizes = [
-        0, 1, 100, 4095, 4096, 4097, 40_000, 65_536, 70_000, 600_000, 3_000_001,
-    ];
+    let sizes = [0, 1, 100, 4095, 4096, 4097, 40_000, 65_536, 70_000, 600_000, 3_000_001];
     let mut frames: Vec<Frame> = sizes.iter().map(|&n| Frame::new(pattern(n, n))).collect();
     for (i, &nbytes) in sizes.iter().enumerate() {
         let mut attachments = vec![Attachment::Bytes(pattern(nbytes, i))];
@@ -90,18 +69,10 @@ fn frames(arena: &Arena) -> Vec<Frame> {
         slab.copy_from_slice(&pattern(nbytes, i + 1));
         attachments.push(Attachment::Segment(slab.seal()));
         attachments.push(Attachment::Bytes(pattern(3, i)));
-        frames.push(Frame {
-            head: pattern(i * 1000, i),
-            attachments,
-        });
+        frames.push(Frame { head: pattern(i * 1000, i), attachments });
     }
-    let many = (0..1000)
-        .map(|i| Attachment::Bytes(pattern(i % 7, i)))
-        .collect();
-    frames.push(Frame {
-        head: Bytes::new(),
-        attachments: many,
-    });
+    let many = (0..1000).map(|i| Attachment::Bytes(pattern(i % 7, i))).collect();
+    frames.push(Frame { head: Bytes::new(), attachments: many });
     frames
 }
 
@@ -114,11 +85,7 @@ fn assert_same(found: &Frame, expected: &Frame) {
     );
     assert_eq!(found.attachments.len(), expected.attachments.len());
     for (found, expected) in found.attachments.iter().zip(&expected.attachments) {
-        assert!(
-            found.as_slice() == expected.as_slice(),
-            "an attachment of {}",
-            expected.len()
-        );
+        assert!(found.as_slice() == expected.as_slice(), "an attachment of {}", expected.len());
     }
 }
 
@@ -127,10 +94,7 @@ fn frames_of_all_sizes_make_the_round_trip() {
     run(async {
         for address in addresses() {
             for arena in [None, Some(Arena::new(ArenaOptions::default()))] {
-                let options = LinkOptions {
-                    arena: arena.clone(),
-                    ..LinkOptions::default()
-                };
+                let options = LinkOptions { arena: arena.clone(), ..LinkOptions::default() };
                 let (here, there) = pair(&address, &options).await;
                 let (sender, mut back) = here.split();
                 let (echo, mut receiver) = there.split();
@@ -170,9 +134,7 @@ fn ten_thousand_small_frames_travel_together() {
             let (sender, _back) = here.split();
             let (_echo, mut receiver) = there.split();
             for i in 0..10_000u32 {
-                sender
-                    .send(Frame::new(Bytes::copy_from_slice(&i.to_le_bytes())))
-                    .unwrap();
+                sender.send(Frame::new(Bytes::copy_from_slice(&i.to_le_bytes()))).unwrap();
             }
             assert!(sender.queued_nbytes() >= 40_000);
             let mut n_arrived_with_others = 0;
@@ -186,10 +148,7 @@ fn ten_thousand_small_frames_travel_together() {
                     n_arrived_with_others += u32::from(next.is_some());
                 }
             }
-            assert!(
-                n_arrived_with_others > 9_900,
-                "only {n_arrived_with_others} in company"
-            );
+            assert!(n_arrived_with_others > 9_900, "only {n_arrived_with_others} in company");
             assert_eq!(sender.queued_nbytes(), 0);
             assert_eq!(sender.nbytes_sent(), receiver.nbytes_received());
         }
@@ -199,10 +158,7 @@ fn ten_thousand_small_frames_travel_together() {
 #[test]
 fn a_sender_waits_until_the_queue_is_short() {
     run(async {
-        let options = LinkOptions {
-            queued_nbytes_max: 1 << 20,
-            ..LinkOptions::default()
-        };
+        let options = LinkOptions { queued_nbytes_max: 1 << 20, ..LinkOptions::default() };
         let (here, there) = pair(&"127.0.0.1:0".parse().unwrap(), &options).await;
         let (sender, _back) = here.split();
         let (_echo, mut receiver) = there.split();
@@ -237,10 +193,7 @@ fn a_send_after_the_peer_is_gone_fails() {
                 }
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            assert!(
-                matches!(result, Err(TransportError::Closed { .. })),
-                "{address}"
-            );
+            assert!(matches!(result, Err(TransportError::Closed { .. })), "{address}");
         }
     });
 }
@@ -248,14 +201,10 @@ fn a_send_after_the_peer_is_gone_fails() {
 /// Forwards one connection to `target` and flips a bit of what the client sends after `flip_after`
 /// bytes.
 async fn flipping_proxy(target: Address, flip_after: usize) -> Address {
-    let Address::Tcp { port, .. } = target else {
-        panic!("a proxy is for TCP")
-    };
+    let Address::Tcp { port, .. } = target else { panic!("a proxy is for TCP") };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = Address::Tcp {
-        host: "127.0.0.1".into(),
-        port: listener.local_addr().unwrap().port(),
-    };
+    let address =
+        Address::Tcp { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() };
     tokio::spawn(async move {
         let (client, _) = listener.accept().await.unwrap();
         let server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
@@ -297,9 +246,7 @@ fn a_flipped_byte_is_detected() {
             let reply = |_: &Bytes, _: &_| Ok(Bytes::new());
             let options = ListenerOptions::default();
             let any = "127.0.0.1:0".parse().unwrap();
-            let listener = Listener::bind(&any, credentials(), None, options, reply)
-                .await
-                .unwrap();
+            let listener = Listener::bind(&any, credentials(), None, options, reply).await.unwrap();
             let target = listener.local_address().clone();
             let address = flipping_proxy(target, handshake_nbytes + place).await;
             let credentials = credentials();
@@ -311,19 +258,13 @@ fn a_flipped_byte_is_detected() {
             let (_echo, mut receiver) = accepted.unwrap().0.split();
             sender.send(frame.clone()).unwrap();
             sender.close();
-            let error = receiver
-                .recv()
-                .await
-                .expect_err(&format!("byte {place} was flipped"));
+            let error = receiver.recv().await.expect_err(&format!("byte {place} was flipped"));
             if let TransportError::Damaged { what, .. } = &error {
                 let names = ["the head of a frame", "attachment 0", "attachment 1"];
                 n_named[names.iter().position(|name| name == what).unwrap()] += 1;
             }
         }
-        assert!(
-            n_named[0] > 40 && n_named[1] >= 100 && n_named[2] > 4,
-            "{n_named:?}"
-        );
+        assert!(n_named[0] > 40 && n_named[1] >= 100 && n_named[2] > 4, "{n_named:?}");
     });
 }
 
@@ -333,9 +274,8 @@ fn garbage_ends_the_connection_with_an_error() {
         let mut state = 88_172_645_463_325_252u64;
         for round in 0..300 {
             let (raw, ours) = std::os::unix::net::UnixStream::pair().unwrap();
-            let (_sender, mut receiver) = Connection::from_unix(ours, LinkOptions::default())
-                .unwrap()
-                .split();
+            let (_sender, mut receiver) =
+                Connection::from_unix(ours, LinkOptions::default()).unwrap().split();
             let mut garbage: Vec<u8> = (0..200)
                 .map(|_| {
                     state ^= state << 13;
@@ -367,29 +307,16 @@ fn garbage_ends_the_connection_with_an_error() {
 #[test]
 fn a_frame_beyond_the_limits_is_refused_where_it_is_sent() {
     run(async {
-        let limits = Limits {
-            head_nbytes: 10,
-            attachment_nbytes: 20,
-            n_attachments: 1,
-        };
-        let options = LinkOptions {
-            limits,
-            ..LinkOptions::default()
-        };
+        let limits = Limits { head_nbytes: 10, attachment_nbytes: 20, n_attachments: 1 };
+        let options = LinkOptions { limits, ..LinkOptions::default() };
         let (here, _there) = pair(&"127.0.0.1:0".parse().unwrap(), &options).await;
         let (sender, _back) = here.split();
         let with = |head, sizes: &[usize]| Frame {
             head: pattern(head, 0),
-            attachments: sizes
-                .iter()
-                .map(|&n| Attachment::Bytes(pattern(n, 0)))
-                .collect(),
+            attachments: sizes.iter().map(|&n| Attachment::Bytes(pattern(n, 0))).collect(),
         };
         for frame in [with(11, &[]), with(0, &[21]), with(0, &[1, 1])] {
-            assert!(matches!(
-                sender.send(frame),
-                Err(TransportError::Limit { .. })
-            ));
+            assert!(matches!(sender.send(frame), Err(TransportError::Limit { .. })));
         }
         sender.send(with(10, &[20])).unwrap();
     });

@@ -13,10 +13,7 @@ use rasker_transport::{
 };
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 #[test]
@@ -42,9 +39,7 @@ fn small_frames_between_a_loop_and_a_blocking_end() {
             let started = Instant::now();
             for _ in 0..n_rounds {
                 for _ in 0..n_together {
-                    sender
-                        .send(Frame::new(Bytes::from_static(&[1; 64])))
-                        .unwrap();
+                    sender.send(Frame::new(Bytes::from_static(&[1; 64]))).unwrap();
                 }
                 for _ in 0..n_together {
                     receiver.recv().await.unwrap().unwrap();
@@ -67,18 +62,10 @@ fn a_large_value_over_tcp() {
         let (give, take) = std::sync::mpsc::channel();
         let server = thread::spawn(move || {
             runtime().block_on(async {
-                let link = LinkOptions {
-                    arena,
-                    ..LinkOptions::default()
-                };
-                let options = ListenerOptions {
-                    link,
-                    ..ListenerOptions::default()
-                };
+                let link = LinkOptions { arena, ..LinkOptions::default() };
+                let options = ListenerOptions { link, ..ListenerOptions::default() };
                 let reply = |_: &Bytes, _: &Peer| Ok(Bytes::new());
-                let credentials = Credentials {
-                    token: Token::from_bytes([1; 32]),
-                };
+                let credentials = Credentials { token: Token::from_bytes([1; 32]) };
                 let address = "127.0.0.1:0".parse().unwrap();
                 let bound = Listener::bind(&address, credentials, None, options, reply).await;
                 let listener = bound.unwrap();
@@ -92,9 +79,7 @@ fn a_large_value_over_tcp() {
         });
         let address = take.recv().unwrap();
         runtime().block_on(async {
-            let credentials = Credentials {
-                token: Token::from_bytes([1; 32]),
-            };
+            let credentials = Credentials { token: Token::from_bytes([1; 32]) };
             let timeout = Duration::from_secs(5);
             let link = LinkOptions::default();
             let connecting = connect(&address, &credentials, Bytes::new(), None, timeout, link);
@@ -103,12 +88,7 @@ fn a_large_value_over_tcp() {
             for _ in 0..4 {
                 let attachments = vec![Attachment::Bytes(value.clone())];
                 let started = Instant::now();
-                sender
-                    .send(Frame {
-                        head: Bytes::new(),
-                        attachments,
-                    })
-                    .unwrap();
+                sender.send(Frame { head: Bytes::new(), attachments }).unwrap();
                 receiver.recv().await.unwrap().unwrap();
                 let took = started.elapsed();
                 let rate = nbytes as f64 / took.as_secs_f64() / 1e9;

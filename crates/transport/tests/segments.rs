@@ -13,11 +13,7 @@ fn run<T>(future: impl Future<Output = T>) -> T {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().build().unwrap();
     let patience = Duration::from_secs(20);
-    runtime.block_on(async {
-        tokio::time::timeout(patience, future)
-            .await
-            .expect("it hangs")
-    })
+    runtime.block_on(async { tokio::time::timeout(patience, future).await.expect("it hangs") })
 }
 
 fn arena() -> Arena {
@@ -31,10 +27,7 @@ fn segment(arena: &Arena, nbytes: usize, mark: u8) -> Segment {
 }
 
 fn with(segment: Segment) -> Frame {
-    Frame {
-        head: Bytes::from_static(b"value"),
-        attachments: vec![Attachment::Segment(segment)],
-    }
+    Frame { head: Bytes::from_static(b"value"), attachments: vec![Attachment::Segment(segment)] }
 }
 
 fn only_segment(frame: Frame) -> Segment {
@@ -65,10 +58,7 @@ fn physical_place(segment: &Segment) -> (String, u64) {
 fn wait_until(mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
     while !condition() {
-        assert!(
-            started.elapsed() < Duration::from_secs(10),
-            "it never happened"
-        );
+        assert!(started.elapsed() < Duration::from_secs(10), "it never happened");
         thread::sleep(Duration::from_millis(1));
     }
 }
@@ -107,11 +97,7 @@ fn a_segment_crosses_a_socket_as_a_place() {
             assert_ne!(found.as_slice().as_ptr(), sent.as_slice().as_ptr());
             assert!(found.iter().all(|&byte| byte == 5));
         }
-        assert!(
-            sender.nbytes_sent() < 1000,
-            "{} bytes for a place",
-            sender.nbytes_sent()
-        );
+        assert!(sender.nbytes_sent() < 1000, "{} bytes for a place", sender.nbytes_sent());
     });
 }
 
@@ -187,9 +173,7 @@ fn a_segment_can_be_passed_on() {
         let sent = segment(&arena, 5000, 3);
         let place = physical_place(&sent);
         a_sender.send(with(sent)).unwrap();
-        b_sender
-            .send(b_receiver.recv().await.unwrap().unwrap())
-            .unwrap();
+        b_sender.send(b_receiver.recv().await.unwrap().unwrap()).unwrap();
         let found = only_segment(c_receiver.recv().await.unwrap().unwrap());
         assert_eq!(physical_place(&found), place);
         assert!(arena.nbytes_in_use() > 0);
@@ -201,26 +185,19 @@ fn a_segment_can_be_passed_on() {
 #[test]
 fn memory_of_a_returned_region_leaves_the_guest_too() {
     run(async {
-        let arena = Arena::new(ArenaOptions {
-            warm_nbytes: 0,
-            ..ArenaOptions::default()
-        });
+        let arena = Arena::new(ArenaOptions { warm_nbytes: 0, ..ArenaOptions::default() });
         let (here, there) = async_pair();
         let ((sender, mut back), (_echo, mut receiver)) = (here.split(), there.split());
         tokio::spawn(async move { back.recv().await.map(|_| ()) });
         let n_maps = || {
             let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-            maps.lines()
-                .filter(|line| line.contains("memfd:rasker-arena"))
-                .count()
+            maps.lines().filter(|line| line.contains("memfd:rasker-arena")).count()
         };
         let sent = segment(&arena, 100 << 20, 3);
         let place = physical_place(&sent).0;
         let mapped = |inode: &str| {
             let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-            maps.lines()
-                .filter(|line| line.split_whitespace().nth(4) == Some(inode))
-                .count()
+            maps.lines().filter(|line| line.split_whitespace().nth(4) == Some(inode)).count()
         };
         sender.send(with(sent)).unwrap();
         let found = only_segment(receiver.recv().await.unwrap().unwrap());
@@ -246,9 +223,7 @@ fn a_blocking_end_and_a_loop_exchange_segments_both_ways() {
             let found = only_segment(frame);
             let mark = found[0];
             assert!(found.iter().all(|&byte| byte == mark));
-            sender
-                .send([with(segment(&arena, 70_000, mark + 1)), Frame::new("done")])
-                .unwrap();
+            sender.send([with(segment(&arena, 70_000, mark + 1)), Frame::new("done")]).unwrap();
             n += 1;
         }
         drop(sender);
@@ -290,9 +265,7 @@ fn many_threads_send_over_one_blocking_connection() {
                     let head = [&[mark][..], &i.to_le_bytes()].concat();
                     let mut frame = with(segment(&arena, 100, mark));
                     frame.head = head.into();
-                    frame
-                        .attachments
-                        .push(Attachment::Bytes(vec![mark; 6000].into()));
+                    frame.attachments.push(Attachment::Bytes(vec![mark; 6000].into()));
                     sender.send([frame]).unwrap();
                 }
             })
@@ -309,18 +282,11 @@ fn many_threads_send_over_one_blocking_connection() {
         let mark = frame.head[0];
         assert_eq!(frame.head[1..], next[mark as usize].to_le_bytes());
         next[mark as usize] += 1;
-        assert!(
-            frame
-                .attachments
-                .iter()
-                .all(|a| a.as_slice().iter().all(|&byte| byte == mark))
-        );
+        assert!(frame.attachments.iter().all(|a| a.as_slice().iter().all(|&byte| byte == mark)));
     }
     assert_eq!(next, [500; 4]);
     drop((echo, receiver));
-    threads
-        .into_iter()
-        .for_each(|thread| thread.join().unwrap());
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
     reading.join().unwrap();
     wait_until(|| arena.nbytes_in_use() == 0);
 }
@@ -330,9 +296,7 @@ fn a_lease_is_returned_from_any_thread_while_the_receiver_waits() {
     let (here, there) = blocking_pair();
     let ((sender, mut back), (_echo, mut receiver)) = (here.split(), there.split());
     let arena = arena();
-    sender
-        .send([with(segment(&arena, 100, 1)), with(segment(&arena, 100, 2))])
-        .unwrap();
+    sender.send([with(segment(&arena, 100, 1)), with(segment(&arena, 100, 2))]).unwrap();
     let (give, take) = mpsc::channel();
     let waiting = thread::spawn(move || {
         for _ in 0..2 {

@@ -6,8 +6,8 @@ use crate::held::Form;
 use crate::worker::{Waiting, Worker};
 use rasker_graph::{Input, Run, TaskId};
 use rasker_protocol::{
-    CallWork, Calls, Done, ExecutorCalls, ExecutorId, ExecutorWork, FromExecutor, FromWorker, Given,
-    GivenInput, Outcome, Priority, Progress, ToExecutor, Value,
+    CallWork, Calls, Done, ExecutorCalls, ExecutorId, ExecutorWork, FailureKind, FromExecutor,
+    FromWorker, Given, GivenInput, Outcome, Priority, Progress, ToExecutor, Value,
 };
 use smallvec::SmallVec;
 
@@ -85,14 +85,28 @@ impl Worker {
         }
     }
 
+    /// Calls that waited for inputs are gone.
+    pub(crate) fn waits_no_more(&mut self, number: u64) {
+        let Some(waiting) = self.waiting.remove(&number) else { return };
+        for input in waiting.missing {
+            if let Some(numbers) = self.wanted_by.get_mut(&input) {
+                numbers.retain(|other| *other != number);
+                if numbers.is_empty() {
+                    self.wanted_by.remove(&input);
+                }
+            }
+        }
+    }
+
     /// An input is here, or will never be: the calls that wait for it move on.
     pub(crate) fn arrived(&mut self, input: TaskId, is_here: bool) {
         for number in self.wanted_by.remove(&input).unwrap_or_default() {
             let Some(waiting) = self.waiting.get_mut(&number) else { continue };
             waiting.missing.remove(&input);
             if !is_here {
-                let waiting = self.waiting.remove(&number).expect("just seen");
-                self.give_up(&waiting.calls, &[input]);
+                let calls = waiting.calls.clone();
+                self.waits_no_more(number);
+                self.give_up(&calls, &[input]);
             } else if waiting.missing.is_empty() {
                 let Waiting { calls, .. } = self.waiting.remove(&number).expect("just seen");
                 self.ready.insert(ready_key(&calls), calls);
@@ -210,6 +224,7 @@ impl Worker {
         if self.exporting.insert(task)
             && let Some(executor) = self.executor_mut(executor)
         {
+            executor.pin(task);
             match executor.out.last_mut() {
                 Some(ToExecutor::Export(tasks)) => tasks.push((task, value)),
                 _ => executor.out.push(ToExecutor::Export(vec![(task, value)])),
@@ -232,10 +247,19 @@ impl Worker {
             FromExecutor::Ready { .. } => self.executor_mut(id).expect("just seen").is_up = true,
             FromExecutor::Done(dones) => dones.into_iter().for_each(|done| self.on_done(id, done)),
             FromExecutor::Recalled(runs) => self.on_recalled(id, runs),
-            FromExecutor::Exported { task, value } => self.on_exported(task, value, out),
+            FromExecutor::Exported { task, value } => {
+                if self.exporting.contains(&task) {
+                    self.executor_mut(id).expect("just seen").unpin(task);
+                    self.on_exported(task, value, out);
+                } else {
+                    self.n_disbelieved += 1;
+                }
+            }
             FromExecutor::Answer { id, answer } => {
                 let answer = match answer {
-                    rasker_graph::Blob::Bytes(bytes) => rasker_protocol::Datum::Bytes(bytes.to_vec()),
+                    rasker_graph::Blob::Bytes(bytes) => {
+                        rasker_protocol::Datum::Bytes(bytes.to_vec())
+                    }
                     rasker_graph::Blob::Local(_) => rasker_protocol::Datum::Null,
                 };
                 out.push(Action::ToScheduler(FromWorker::Answer { id, answer }));
@@ -252,21 +276,34 @@ impl Worker {
     fn on_done(&mut self, id: ExecutorId, done: Done) {
         let Done { run, attempt, elapsed_ns, outcome } = done;
         let executor = self.executor_mut(id).expect("just seen");
-        let Some(template) = executor.take(run, attempt) else {
+        let Some(given) = executor.take(run, attempt) else {
             self.n_disbelieved += 1;
             return;
         };
-        self.observe(template, run.count, elapsed_ns);
+        if attempt > 0 && !matches!(outcome, Outcome::Live { .. }) {
+            // Nothing of an earlier attempt is to stay.
+            run.tasks().for_each(|task| executor.drop_value(task));
+        }
+        self.observe(given.template, run.count, elapsed_ns);
         let (form, values) = match outcome {
             Outcome::Failed(failure) => {
-                self.progress.push(Progress::Failed { run, attempt, failure });
+                let is_cancelled = failure.kind == FailureKind::Cancelled;
+                self.progress.push(if is_cancelled && !given.is_cancelled {
+                    // An executor tells calls apart by their task; this was meant for an earlier
+                    // attempt.
+                    Progress::Retracted { run, attempt }
+                } else {
+                    Progress::Failed { run, attempt, failure }
+                });
                 return;
             }
             Outcome::Values(column) if column.len() == run.count => {
                 let value = Value::Column(column);
                 (Form::Value(value.clone()), Some(value))
             }
-            Outcome::Live { nbytes } if run.count == 1 => (Form::Live { executor: id, nbytes }, None),
+            Outcome::Live { nbytes } if run.count == 1 => {
+                (Form::Live { executor: id, nbytes }, None)
+            }
             Outcome::Value(value) if run.count == 1 => {
                 let rides = self.options.local_clients && matches!(value, Value::Object { .. });
                 let riding = rides.then(|| value.clone());
@@ -330,7 +367,8 @@ impl Worker {
     }
 
     pub(crate) fn cancel(&mut self, run: Run, attempt: u32) {
-        let matches = |calls: &Calls| calls.attempt == attempt && calls.run.intersect(run).is_some();
+        let matches =
+            |calls: &Calls| calls.attempt == attempt && calls.run.intersect(run).is_some();
         let keys: Vec<ReadyKey> =
             self.ready.iter().filter(|(_, calls)| matches(calls)).map(|(key, _)| *key).collect();
         for key in keys {
@@ -343,12 +381,18 @@ impl Worker {
             .filter(|(_, waiting)| matches(&waiting.calls))
             .map(|(number, _)| *number)
             .collect();
-        for number in numbers {
-            self.waiting.remove(&number);
+        for number in &numbers {
+            self.waits_no_more(*number);
         }
         for executor in &mut self.executors {
-            let given = |g: &crate::executor::Given| g.attempt == attempt && g.run.intersect(run).is_some();
-            if executor.given.iter().any(given) {
+            let mut is_given = false;
+            for given in &mut executor.given {
+                if given.attempt == attempt && given.run.intersect(run).is_some() {
+                    given.is_cancelled = true;
+                    is_given = true;
+                }
+            }
+            if is_given {
                 executor.out.push(ToExecutor::Cancel(vec![run]));
             }
         }
@@ -381,10 +425,14 @@ impl Worker {
             }
         }
         let lost = self.held.remove_executor(id);
-        let exporting: Vec<TaskId> = lost.iter().flat_map(|run| run.tasks()).collect();
+        // There is one executor, so all exports were asked of it.
+        let mut exporting: Vec<TaskId> = self.exporting.iter().copied().collect();
+        exporting.sort_unstable();
+        let mut again = Vec::new();
         for task in exporting {
-            if self.exporting.remove(&task) {
-                self.on_exported(task, Ok(None), out);
+            match self.held.get(task) {
+                Some(Form::Value(value)) => again.push((task, value)),
+                _ => self.on_exported(task, Ok(None), out),
             }
         }
         if !lost.is_empty() {
@@ -392,6 +440,11 @@ impl Worker {
         }
         self.progress.push(Progress::Threads { nthreads: self.options.nthreads });
         self.start(out);
+        let successor = self.executors.last().expect("just started").id;
+        for (task, value) in again {
+            self.exporting.remove(&task);
+            self.export(task, successor, Some(value));
+        }
     }
 }
 

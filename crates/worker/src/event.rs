@@ -2,7 +2,8 @@
 
 use rasker_graph::TaskId;
 use rasker_protocol::{
-    ExecutorId, FromExecutor, FromHolder, FromWorker, ToExecutor, ToHolder, ToWorker, Value, WorkerId,
+    ExecutorId, FromExecutor, FromHolder, FromWorker, ToExecutor, ToHolder, ToWorker, Value,
+    WorkerId,
 };
 
 /// Somebody who asks for values, for as long as its connection lasts.
@@ -13,16 +14,35 @@ pub struct ReaderId(pub u64);
 pub enum Event {
     FromScheduler(ToWorker),
     /// An executor that was asked for is up.
-    ExecutorJoined { executor: ExecutorId },
-    ExecutorLost { executor: ExecutorId, reason: String },
-    FromExecutor { executor: ExecutorId, message: FromExecutor },
+    ExecutorJoined {
+        executor: ExecutorId,
+    },
+    ExecutorLost {
+        executor: ExecutorId,
+        reason: String,
+    },
+    FromExecutor {
+        executor: ExecutorId,
+        message: FromExecutor,
+    },
     /// `local` readers live in this process and can take objects as they are.
-    Request { reader: ReaderId, local: bool, message: ToHolder },
-    ReaderLeft { reader: ReaderId },
+    Request {
+        reader: ReaderId,
+        local: bool,
+        message: ToHolder,
+    },
+    ReaderLeft {
+        reader: ReaderId,
+    },
     /// The answer to `Fetch`; values that could not be had are `None`.
-    Fetched { worker: WorkerId, values: Vec<(TaskId, Option<Value>)> },
+    Fetched {
+        worker: WorkerId,
+        values: Vec<(TaskId, Option<Value>)>,
+    },
     /// Time to say how things are.
-    Tick { memory_nbytes: u64 },
+    Tick {
+        memory_nbytes: u64,
+    },
     /// The end of a batch of events.
     Turn,
 }
@@ -35,7 +55,13 @@ pub enum Action {
     StopExecutor(ExecutorId),
     Reply(ReaderId, FromHolder),
     /// Answered by `Fetched`, also when the peer is gone.
-    Fetch { worker: WorkerId, address: String, tasks: Vec<TaskId> },
+    Fetch {
+        worker: WorkerId,
+        address: String,
+        tasks: Vec<TaskId>,
+    },
     /// The scheduler asked this worker to end.
-    Close { reason: String },
+    Close {
+        reason: String,
+    },
 }

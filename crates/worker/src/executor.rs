@@ -3,16 +3,30 @@
 use crate::Map;
 use hashbrown::HashSet;
 use rasker_graph::{Run, TaskId, Template, TemplateId};
-use rasker_protocol::{ExecutorCalls, ExecutorId, ToExecutor};
+use rasker_protocol::{
+    ExecutorCalls, ExecutorId, ExecutorWork, Given as Input, GivenInput, ToExecutor,
+};
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 
 /// Work an executor has in hand per thread, ns: enough to hide the way to it and back.
 pub(crate) const FEED_NS: f64 = 2e6;
 
+#[derive(Clone)]
 pub(crate) struct Given {
     pub run: Run,
     pub attempt: u32,
     pub template: TemplateId,
+    pub is_cancelled: bool,
+    /// Live values of this executor that the calls read.
+    pub reads: SmallVec<[TaskId; 2]>,
+}
+
+fn live(input: &Input) -> Option<TaskId> {
+    match input {
+        Input::Live(task) => Some(*task),
+        Input::Value(_) => None,
+    }
 }
 
 pub(crate) struct Executor {
@@ -27,9 +41,12 @@ pub(crate) struct Executor {
     // What is to be said at the end of the turn.
     pub templates: Vec<Template>,
     pub calls: Vec<ExecutorCalls>,
-    pub dropped: Vec<Run>,
+    dropped: Vec<TaskId>,
     pub out: Vec<ToExecutor>,
     pub recalling: bool,
+    /// Live values that calls in hand read or that are being exported, and how often: they are
+    /// dropped no sooner than these are done.
+    pins: Map<TaskId, u32>,
 }
 
 impl Executor {
@@ -46,6 +63,7 @@ impl Executor {
             dropped: Vec::new(),
             out: Vec::new(),
             recalling: false,
+            pins: Map::default(),
         }
     }
 
@@ -59,35 +77,66 @@ impl Executor {
 
     pub fn give(&mut self, calls: ExecutorCalls) {
         self.n_given += calls.run.count;
-        self.given.push_back(Given {
-            run: calls.run,
-            attempt: calls.attempt,
-            template: calls.template,
-        });
+        let mut reads = SmallVec::new();
+        match &calls.work {
+            ExecutorWork::One { given, .. } => reads.extend(given.iter().filter_map(live)),
+            ExecutorWork::Map { inputs, .. } => {
+                for input in inputs {
+                    if let GivenInput::Each(given) = input {
+                        reads.extend(given.iter().filter_map(live));
+                    }
+                }
+            }
+        }
+        reads.iter().for_each(|task| self.pin(*task));
+        // The value of this attempt takes the place of an earlier one that is still read.
+        self.dropped.retain(|task| !(calls.run.contains(*task) && self.pins.contains_key(task)));
+        let (run, attempt, template) = (calls.run, calls.attempt, calls.template);
+        self.given.push_back(Given { run, attempt, template, is_cancelled: false, reads });
         self.calls.push(calls);
     }
 
+    pub fn pin(&mut self, task: TaskId) {
+        *self.pins.entry(task).or_insert(0) += 1;
+    }
+
+    pub fn unpin(&mut self, task: TaskId) {
+        if let Some(n) = self.pins.get_mut(&task) {
+            *n -= 1;
+            if *n == 0 {
+                self.pins.remove(&task);
+            }
+        }
+    }
+
     /// Takes answered calls off; none if they were never given: the answer is not believed.
-    pub fn take(&mut self, run: Run, attempt: u32) -> Option<TemplateId> {
-        let at = self.given.iter().position(|given| {
-            given.attempt == attempt && given.run.intersect(run) == Some(run)
-        })?;
+    pub fn take(&mut self, run: Run, attempt: u32) -> Option<Given> {
+        let at = self
+            .given
+            .iter()
+            .position(|given| given.attempt == attempt && given.run.intersect(run) == Some(run))?;
         let given = &mut self.given[at];
-        let template = given.template;
         self.n_given -= run.count;
         let whole = given.run;
         if whole == run {
-            self.given.remove(at);
-        } else if run.start == whole.start {
-            given.run = Run::new(run.layer, run.end(), whole.end() - run.end());
+            let given = self.given.remove(at).expect("just found");
+            given.reads.iter().for_each(|task| self.unpin(*task));
+            return Some(given);
+        }
+        let (before, after) = (run.start - whole.start, whole.end() - run.end());
+        let taken = Given { run, reads: SmallVec::new(), ..given.clone() };
+        if before == 0 {
+            given.run = Run::new(run.layer, run.end(), after);
         } else {
-            given.run.count = run.start - whole.start;
-            if run.end() < whole.end() {
-                let rest = Run::new(run.layer, run.end(), whole.end() - run.end());
-                self.given.insert(at + 1, Given { run: rest, attempt, template });
+            given.run.count = before;
+            if after > 0 {
+                let rest = Run::new(run.layer, run.end(), after);
+                let rest = Given { run: rest, ..given.clone() };
+                rest.reads.iter().for_each(|task| self.pin(*task));
+                self.given.insert(at + 1, rest);
             }
         }
-        Some(template)
+        Some(taken)
     }
 
     /// Time the calls in hand will take, ns.
@@ -96,7 +145,7 @@ impl Executor {
     }
 
     pub fn drop_value(&mut self, task: TaskId) {
-        Run::push(&mut self.dropped, task);
+        self.dropped.push(task);
     }
 
     /// What is to be said now, in an order that makes sense to the executor.
@@ -106,7 +155,17 @@ impl Executor {
         }
         // Values go first: a task that is computed anew under the same id must not be dropped.
         if !self.dropped.is_empty() {
-            say(ToExecutor::Drop(std::mem::take(&mut self.dropped)));
+            let mut runs = Vec::new();
+            self.dropped.retain(|task| {
+                let is_pinned = self.pins.contains_key(task);
+                if !is_pinned {
+                    Run::push(&mut runs, *task);
+                }
+                is_pinned
+            });
+            if !runs.is_empty() {
+                say(ToExecutor::Drop(runs));
+            }
         }
         if !self.templates.is_empty() {
             say(ToExecutor::Define(std::mem::take(&mut self.templates)));

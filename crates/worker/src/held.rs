@@ -9,7 +9,10 @@ use std::collections::BTreeMap;
 pub(crate) enum Form {
     Value(Value),
     /// An object in the heap of an executor.
-    Live { executor: ExecutorId, nbytes: u64 },
+    Live {
+        executor: ExecutorId,
+        nbytes: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -62,8 +65,9 @@ impl Held {
     pub fn replace(&mut self, task: TaskId, value: Value) {
         let layer = self.layers.get_mut(&task.layer);
         if let Some(stretch) = layer.and_then(|layer| layer.get_mut(&task.index))
-            && stretch.count == 1
+            && let Form::Live { nbytes, .. } = stretch.form
         {
+            self.nbytes = self.nbytes - nbytes + value.nbytes();
             stretch.form = Form::Value(value);
         }
     }
@@ -114,8 +118,12 @@ impl Held {
         for id in layers {
             let layer = self.layers.get_mut(&id).expect("just listed");
             layer.retain(|start, stretch| {
-                let gone = matches!(&stretch.form, Form::Live { executor: e, .. } if *e == executor);
+                let gone =
+                    matches!(&stretch.form, Form::Live { executor: e, .. } if *e == executor);
                 if gone {
+                    if let Form::Live { nbytes, .. } = stretch.form {
+                        self.nbytes -= nbytes;
+                    }
                     Run::push(&mut runs, TaskId::new(id, *start));
                 }
                 !gone

@@ -128,8 +128,9 @@ impl Worker {
     /// Calls that need the bytes of a value that cannot be written fail with its reason.
     fn fail_readers(&mut self, task: TaskId, failure: &Arc<Failure>) {
         for number in self.wanted_by.remove(&task).unwrap_or_default() {
-            if let Some(waiting) = self.waiting.remove(&number) {
+            if let Some(waiting) = self.waiting.get(&number) {
                 let (run, attempt) = (waiting.calls.run, waiting.calls.attempt);
+                self.waits_no_more(number);
                 let failure = failure.clone();
                 self.progress.push(Progress::Failed { run, attempt, failure });
             }

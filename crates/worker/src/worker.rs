@@ -105,9 +105,13 @@ impl Worker {
                     executor.is_up = true;
                 }
             }
-            Event::ExecutorLost { executor, reason } => self.on_executor_lost(executor, &reason, out),
+            Event::ExecutorLost { executor, reason } => {
+                self.on_executor_lost(executor, &reason, out)
+            }
             Event::FromExecutor { executor, message } => self.on_executor(executor, message, out),
-            Event::Request { reader, local, message } => self.on_request(reader, local, message, out),
+            Event::Request { reader, local, message } => {
+                self.on_request(reader, local, message, out)
+            }
             Event::ReaderLeft { reader } => {
                 self.requests.retain(|_, request| request.reader != reader);
             }
@@ -165,7 +169,8 @@ impl Worker {
         for executor in &self.executors {
             let running = executor.given.iter().take(executor.nthreads as usize);
             for given in running {
-                let found = self.labels.range(..=Run { start: given.run.start, ..given.run }).next_back();
+                let found =
+                    self.labels.range(..=Run { start: given.run.start, ..given.run }).next_back();
                 let key = found.map_or(String::new(), |(_, label)| label.of(given.run.start));
                 keys.push(Datum::Text(key));
             }
@@ -184,6 +189,13 @@ impl Worker {
         self.exporting.clear();
         self.labels.clear();
         self.progress.clear();
+        self.requests_for.clear();
+        let mut open: Vec<(u64, Request)> = self.requests.drain().collect();
+        open.sort_by_key(|(number, _)| *number);
+        for (_, request) in open {
+            // What is not among the values is not here.
+            self.reply(request, out);
+        }
         for executor in std::mem::take(&mut self.executors) {
             out.push(Action::StopExecutor(executor.id));
         }
@@ -216,11 +228,7 @@ impl Worker {
         }
     }
 
-    pub(crate) fn reply(
-        &mut self,
-        request: Request,
-        out: &mut Vec<Action>,
-    ) {
+    pub(crate) fn reply(&mut self, request: Request, out: &mut Vec<Action>) {
         let Request { reader, id, values, .. } = request;
         out.push(Action::Reply(reader, FromHolder::Got { id, values }));
     }
@@ -231,6 +239,25 @@ impl Worker {
             && self.ready.is_empty()
             && self.waiting.is_empty()
             && self.fetching.is_empty()
+            && self.exporting.is_empty()
+            && self.wanted_by.is_empty()
+            && self.requests.is_empty()
             && self.executors.iter().all(|executor| executor.given.is_empty())
+    }
+
+    /// What keeps the worker from being idle, in words.
+    pub fn leftovers(&self) -> String {
+        let given: usize = self.executors.iter().map(|executor| executor.given.len()).sum();
+        format!(
+            "{:?}, {} ready, {} waiting, {} on their way, {} exported, {} wanted, {} requests, \
+             {given} given",
+            self.held,
+            self.ready.len(),
+            self.waiting.len(),
+            self.fetching.len(),
+            self.exporting.len(),
+            self.wanted_by.len(),
+            self.requests.len(),
+        )
     }
 }

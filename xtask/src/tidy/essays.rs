@@ -21,16 +21,11 @@ pub fn check(
     invariants: &mut Vec<Invariant>,
     findings: &mut Vec<Finding>,
 ) {
-    if file
-        .in_crate()
-        .is_none_or(|(_, inside)| inside != "src/lib.rs")
-    {
+    if file.in_crate().is_none_or(|(_, inside)| inside != "src/lib.rs") {
         return;
     }
-    let essay: Vec<&str> = lines
-        .iter()
-        .map_while(|line| line.text.trim_start().strip_prefix("//!"))
-        .collect();
+    let essay: Vec<&str> =
+        lines.iter().map_while(|line| line.text.trim_start().strip_prefix("//!")).collect();
     let mut missing = |message: &str| {
         findings.push(Finding::error(&file.path, 1, "essay", message));
     };
@@ -79,11 +74,7 @@ fn is_item(text: &str) -> bool {
 
 fn backticked(text: &str) -> impl Iterator<Item = String> {
     text.split('`').skip(1).step_by(2).map(|name| {
-        let name = name
-            .trim_end_matches("()")
-            .rsplit("::")
-            .next()
-            .unwrap_or_default();
+        let name = name.trim_end_matches("()").rsplit("::").next().unwrap_or_default();
         let name = name.rsplit('/').next().unwrap_or_default();
         name.split('.').next().unwrap_or_default().to_owned()
     })
@@ -138,12 +129,7 @@ mod cases {
     fn findings(text: &str, known: &[&str]) -> Vec<(usize, String)> {
         let file = File::new("crates/graph/src/lib.rs", text);
         let (mut invariants, mut findings) = (Vec::new(), Vec::new());
-        check(
-            &file,
-            &scan(Language::Rust, text),
-            &mut invariants,
-            &mut findings,
-        );
+        check(&file, &scan(Language::Rust, text), &mut invariants, &mut findings);
         let known = known.iter().map(|name| (*name).to_owned()).collect();
         join(&invariants, &known, &mut findings);
         findings.into_iter().map(|f| (f.line, f.message)).collect()
@@ -152,14 +138,8 @@ mod cases {
     #[test]
     fn a_crate_without_essay_or_invariants_is_found() {
         assert_eq!(findings("pub mod key;\n", &[]).len(), 1);
-        assert_eq!(
-            findings("//! Tasks.\n", &[])[0].1,
-            "the essay has no section \"Invariants\""
-        );
-        assert_eq!(
-            findings("//! # Invariants\n//!\n//! # Order\n", &[]).len(),
-            1
-        );
+        assert_eq!(findings("//! Tasks.\n", &[])[0].1, "the essay has no section \"Invariants\"");
+        assert_eq!(findings("//! # Invariants\n//!\n//! # Order\n", &[]).len(), 1);
     }
 
     #[test]
@@ -179,15 +159,9 @@ mod cases {
 
     #[test]
     fn tests_are_found_in_both_languages_and_as_scripts() {
-        let rust = scan(
-            Language::Rust,
-            "#[test]\n#[cfg(unix)]\nfn it_holds() {}\nfn other() {}\n",
-        );
+        let rust = scan(Language::Rust, "#[test]\n#[cfg(unix)]\nfn it_holds() {}\nfn other() {}\n");
         assert_eq!(tests(Language::Rust, &rust), ["it_holds"]);
-        let python = scan(
-            Language::Python,
-            "def test_it():\n    pass\ndef other(): pass\n",
-        );
+        let python = scan(Language::Python, "def test_it():\n    pass\ndef other(): pass\n");
         assert_eq!(tests(Language::Python, &python), ["test_it"]);
         let script = File::new("crates/scheduler/tests/scripts/first.md", "");
         assert_eq!(script_name(&script).as_deref(), Some("first"));

@@ -19,18 +19,12 @@ pub fn apply(exceptions: &[Exception], findings: Vec<Finding>) -> Vec<Finding> {
         .iter()
         .filter(|e| !findings.iter().any(|f| matches(e, f)))
         .map(|e| {
-            let message = format!(
-                "`{}` is no longer broken here ({}); remove it",
-                e.rule, e.reason
-            );
+            let message =
+                format!("`{}` is no longer broken here ({}); remove it", e.rule, e.reason);
             Finding::error(e.path, 1, "exception", message)
         })
         .collect();
-    kept.extend(
-        findings
-            .into_iter()
-            .filter(|f| !exceptions.iter().any(|e| matches(e, f))),
-    );
+    kept.extend(findings.into_iter().filter(|f| !exceptions.iter().any(|e| matches(e, f))));
     kept
 }
 
@@ -38,11 +32,8 @@ pub fn apply(exceptions: &[Exception], findings: Vec<Finding>) -> Vec<Finding> {
 mod tests {
     use super::*;
 
-    const ACCEPTED: &[Exception] = &[Exception {
-        path: "a.rs",
-        rule: "line-length",
-        reason: "a table of constants",
-    }];
+    const ACCEPTED: &[Exception] =
+        &[Exception { path: "a.rs", rule: "line-length", reason: "a table of constants" }];
 
     #[test]
     fn an_exception_silences_its_rule_in_its_file_only() {

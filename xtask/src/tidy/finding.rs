@@ -41,27 +41,14 @@ impl Finding {
         rule: &'static str,
         message: impl Into<String>,
     ) -> Finding {
-        Finding {
-            severity: Severity::Warning,
-            ..Finding::error(path, line, rule, message)
-        }
+        Finding { severity: Severity::Warning, ..Finding::error(path, line, rule, message) }
     }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Finding {
-            path,
-            line,
-            rule,
-            message,
-            severity,
-        } = self;
-        let note = if *severity == Severity::Warning {
-            "warning: "
-        } else {
-            ""
-        };
+        let Finding { path, line, rule, message, severity } = self;
+        let note = if *severity == Severity::Warning { "warning: " } else { "" };
         write!(f, "{path}:{line}: {rule}: {note}{message}")
     }
 }

@@ -19,15 +19,8 @@ pub fn find(language: Language, lines: &[Line]) -> Vec<Function> {
 }
 
 fn measure(name: String, lines: &[Line], first: usize, last: usize) -> Function {
-    let n_lines = lines[first..=last]
-        .iter()
-        .filter(|line| !line.inside_literal)
-        .count();
-    Function {
-        name,
-        line: first + 1,
-        n_lines,
-    }
+    let n_lines = lines[first..=last].iter().filter(|line| !line.inside_literal).count();
+    Function { name, line: first + 1, n_lines }
 }
 
 /// A function whose body has not ended: where it began, and the depth of braces around it.
@@ -48,13 +41,7 @@ fn find_rust(lines: &[Line]) -> Vec<Function> {
             if char == 'f'
                 && let Some(name) = function_name(&line.code, at)
             {
-                open.push(Open {
-                    name,
-                    first: number,
-                    depth,
-                    nesting,
-                    has_body: false,
-                });
+                open.push(Open { name, first: number, depth, nesting, has_body: false });
             }
             match char {
                 '(' | '[' => nesting += 1,
@@ -69,10 +56,7 @@ fn find_rust(lines: &[Line]) -> Vec<Function> {
                 }
                 '}' => {
                     depth = depth.saturating_sub(1);
-                    if open
-                        .last()
-                        .is_some_and(|last| last.has_body && last.depth == depth)
-                    {
+                    if open.last().is_some_and(|last| last.has_body && last.depth == depth) {
                         let Open { name, first, .. } = open.pop().expect("just looked at");
                         found.push(measure(name, lines, first, number));
                     }
@@ -137,10 +121,7 @@ mod tests {
 
     fn extents(language: Language, text: &str) -> Vec<(String, usize, usize)> {
         let functions = find(language, &scan(language, text));
-        functions
-            .into_iter()
-            .map(|f| (f.name, f.line, f.n_lines))
-            .collect()
+        functions.into_iter().map(|f| (f.name, f.line, f.n_lines)).collect()
     }
 
     #[test]

@@ -85,13 +85,11 @@ fn check_dependency(folder: &str, layer: usize, name: &str) -> Option<String> {
     }
     let other = name.strip_prefix("rasker-")?;
     match LAYERS.iter().position(|known| *known == other) {
-        None => Some(format!(
-            "crate \"{other}\" has no place in the list of layers"
-        )),
+        None => Some(format!("crate \"{other}\" has no place in the list of layers")),
         Some(_) if other == "simulation" => Some("the simulation is only for tests".to_owned()),
-        Some(below) if below >= layer => Some(format!(
-            "crate \"{folder}\" stands above \"{other}\" and may not depend on it"
-        )),
+        Some(below) if below >= layer => {
+            Some(format!("crate \"{folder}\" stands above \"{other}\" and may not depend on it"))
+        }
         Some(_) => None,
     }
 }
@@ -126,22 +124,13 @@ mod tests {
     fn only_one_room_links_the_engine_and_one_python() {
         let text = "[dependencies]\npyo3.workspace = true\ndatafusion-expr = \"55\"\n";
         assert_eq!(messages("crates/runtime/Cargo.toml", text).len(), 2);
-        assert_eq!(
-            messages(
-                "crates/python/Cargo.toml",
-                "[dependencies]\npyo3 = \"0.30\"\n"
-            ),
-            []
-        );
+        assert_eq!(messages("crates/python/Cargo.toml", "[dependencies]\npyo3 = \"0.30\"\n"), []);
     }
 
     #[test]
     fn a_package_is_named_after_its_folder() {
         let found = messages("crates/io/Cargo.toml", "[package]\nname = \"io\"\n");
-        assert_eq!(
-            found[0].1,
-            "package \"io\" should be named \"rasker-io\" after its folder"
-        );
+        assert_eq!(found[0].1, "package \"io\" should be named \"rasker-io\" after its folder");
         assert_eq!(messages("crates/spare/Cargo.toml", "").len(), 1);
     }
 }

@@ -5,14 +5,8 @@ use super::source::{Line, find_word};
 use super::tree::File;
 
 const MACROS: &[(&str, &str)] = &[
-    (
-        "todo!",
-        "is not an answer; build it or return an error that says so",
-    ),
-    (
-        "unimplemented!",
-        "is not an answer; build it or return an error that says so",
-    ),
+    ("todo!", "is not an answer; build it or return an error that says so"),
+    ("unimplemented!", "is not an answer; build it or return an error that says so"),
     ("dbg!", "is for debugging; remove it"),
 ];
 
@@ -41,9 +35,7 @@ pub fn check(file: &File, lines: &[Line], findings: &mut Vec<Finding>) {
 }
 
 fn names_an_issue(rest: &str) -> bool {
-    let inside = rest
-        .strip_prefix("(#")
-        .and_then(|rest| rest.split_once(')'));
+    let inside = rest.strip_prefix("(#").and_then(|rest| rest.split_once(')'));
     inside.is_some_and(|(n, _)| !n.is_empty() && n.chars().all(|c| c.is_ascii_digit()))
 }
 
@@ -54,11 +46,7 @@ mod tests {
 
     fn found(text: &str) -> Vec<usize> {
         let mut findings = Vec::new();
-        check(
-            &File::new("a.rs", text),
-            &scan(Language::Rust, text),
-            &mut findings,
-        );
+        check(&File::new("a.rs", text), &scan(Language::Rust, text), &mut findings);
         findings.iter().map(|f| f.line).collect()
     }
 
@@ -72,9 +60,6 @@ mod tests {
 
     #[test]
     fn a_mark_names_its_issue() {
-        assert_eq!(
-            found("// TODO later\n// TODO(#12) later\n// FIXME(#) x\n"),
-            [1, 3]
-        );
+        assert_eq!(found("// TODO later\n// TODO(#12) later\n// FIXME(#) x\n"), [1, 3]);
     }
 }

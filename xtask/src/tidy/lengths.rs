@@ -26,12 +26,7 @@ pub fn check(file: &File, language: Language, lines: &[Line], findings: &mut Vec
                 "function `{}` has {} lines; the limit is {FUNCTION_LIMIT}",
                 function.name, function.n_lines
             );
-            findings.push(Finding::error(
-                path,
-                function.line,
-                "function-length",
-                message,
-            ));
+            findings.push(Finding::error(path, function.line, "function-length", message));
         }
     }
     for (number, line) in lines.iter().enumerate() {
@@ -44,10 +39,7 @@ pub fn check(file: &File, language: Language, lines: &[Line], findings: &mut Vec
 }
 
 fn is_table_row(line: &Line) -> bool {
-    let comment = line
-        .comment
-        .trim_start_matches(['/', '!', '#'])
-        .trim_start();
+    let comment = line.comment.trim_start_matches(['/', '!', '#']).trim_start();
     line.code.trim().is_empty() && comment.starts_with('|')
 }
 
@@ -59,12 +51,7 @@ mod tests {
     fn rules(text: &str) -> Vec<(&'static str, usize)> {
         let file = File::new("a.rs", text);
         let mut findings = Vec::new();
-        check(
-            &file,
-            Language::Rust,
-            &scan(Language::Rust, text),
-            &mut findings,
-        );
+        check(&file, Language::Rust, &scan(Language::Rust, text), &mut findings);
         findings.iter().map(|f| (f.rule, f.line)).collect()
     }
 
@@ -87,16 +74,8 @@ mod tests {
         let text = "\n".repeat(501);
         let file = File::new("a.py", &text);
         let mut findings = Vec::new();
-        check(
-            &file,
-            Language::Python,
-            &scan(Language::Python, &text),
-            &mut findings,
-        );
-        assert_eq!(
-            findings[0].severity,
-            super::super::finding::Severity::Warning
-        );
+        check(&file, Language::Python, &scan(Language::Python, &text), &mut findings);
+        assert_eq!(findings[0].severity, super::super::finding::Severity::Warning);
         assert_eq!(rules(&"\n".repeat(801)), [("file-length", 1)]);
     }
 }

@@ -9,11 +9,8 @@ const FORBIDDEN: &[&str] = &[
 ];
 
 /// Modules that carry Dask's public names, so that changing the import finds them.
-const PUBLIC_NAMES: &[&str] = &[
-    "python/rasker/base.py",
-    "python/rasker/core.py",
-    "python/rasker/utils.py",
-];
+const PUBLIC_NAMES: &[&str] =
+    &["python/rasker/base.py", "python/rasker/core.py", "python/rasker/utils.py"];
 
 pub fn check(file: &File, findings: &mut Vec<Finding>) {
     let path = file.path.as_str();
@@ -48,11 +45,7 @@ mod tests {
 
     #[test]
     fn names_that_say_nothing_are_refused() {
-        for path in [
-            "crates/graph/src/utils.rs",
-            "python/rasker/_core.py",
-            "bench/helpers/a.py",
-        ] {
+        for path in ["crates/graph/src/utils.rs", "python/rasker/_core.py", "bench/helpers/a.py"] {
             assert_eq!(n_findings(path), 1, "{path}");
         }
         assert_eq!(n_findings("crates/graph/src/order/mod.rs"), 1);

@@ -154,11 +154,7 @@ mod tests {
 
     fn found(path: &str, text: &str) -> Vec<usize> {
         let mut findings = Vec::new();
-        check(
-            &File::new(path, text),
-            &scan(Language::Rust, text),
-            &mut findings,
-        );
+        check(&File::new(path, text), &scan(Language::Rust, text), &mut findings);
         findings.iter().map(|f| f.line).collect()
     }
 
@@ -173,28 +169,10 @@ mod tests {
     #[test]
     fn a_machine_has_no_map_of_random_order() {
         let path = "crates/scheduler/src/a.rs";
-        assert_eq!(
-            found(
-                path,
-                "use std::collections::{\n    BTreeMap, HashMap,\n};\n"
-            ),
-            [1]
-        );
-        assert_eq!(
-            found(path, "let m: std::collections::HashMap<u8, u8> = x;\n"),
-            [1]
-        );
-        assert_eq!(
-            found(
-                path,
-                "type M<K, V> = std::collections::HashMap<K, V, Fixed>;\n"
-            ),
-            []
-        );
-        assert_eq!(
-            found(path, "use std::{fs, fmt};\nuse hashbrown::HashMap;\n"),
-            [1]
-        );
+        assert_eq!(found(path, "use std::collections::{\n    BTreeMap, HashMap,\n};\n"), [1]);
+        assert_eq!(found(path, "let m: std::collections::HashMap<u8, u8> = x;\n"), [1]);
+        assert_eq!(found(path, "type M<K, V> = std::collections::HashMap<K, V, Fixed>;\n"), []);
+        assert_eq!(found(path, "use std::{fs, fmt};\nuse hashbrown::HashMap;\n"), [1]);
     }
 
     #[test]
@@ -203,10 +181,7 @@ mod tests {
             "#[cfg(test)]\nmod tests {\n    fn f() { println!(); }\n}\nfn g() { println!() }\n";
         assert_eq!(found("crates/client/src/a.rs", text), [5]);
         assert_eq!(
-            found(
-                "crates/client/src/a.rs",
-                "#[cfg(test)]\nmod tests;\nuse tokio::x;\n"
-            ),
+            found("crates/client/src/a.rs", "#[cfg(test)]\nmod tests;\nuse tokio::x;\n"),
             [3]
         );
     }

@@ -40,18 +40,9 @@ pub struct Line {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Code,
-    BlockComment {
-        depth: usize,
-    },
-    Quoted {
-        quote: char,
-        n_quotes: usize,
-        escapes: bool,
-        docstring: bool,
-    },
-    Raw {
-        n_hashes: usize,
-    },
+    BlockComment { depth: usize },
+    Quoted { quote: char, n_quotes: usize, escapes: bool, docstring: bool },
+    Raw { n_hashes: usize },
 }
 
 /// Takes `text` apart into lines; the first is line 1 at index 0.
@@ -64,10 +55,7 @@ pub fn scan(language: Language, text: &str) -> Vec<Line> {
                 chars: text.chars().collect(),
                 at: 0,
                 state,
-                line: Line {
-                    text: text.to_owned(),
-                    ..Line::default()
-                },
+                line: Line { text: text.to_owned(), ..Line::default() },
             };
             scanner.run();
             state = scanner.state;
@@ -91,12 +79,7 @@ impl Scanner {
             match self.state {
                 State::Code => self.code(),
                 State::BlockComment { depth } => self.block_comment(depth),
-                State::Quoted {
-                    quote,
-                    n_quotes,
-                    escapes,
-                    docstring,
-                } => {
+                State::Quoted { quote, n_quotes, escapes, docstring } => {
                     self.quoted(quote, n_quotes, escapes, docstring);
                 }
                 State::Raw { n_hashes } => self.raw(n_hashes),
@@ -144,12 +127,7 @@ impl Scanner {
     fn open(&mut self, quote: char, n_quotes: usize, escapes: bool, docstring: bool) {
         self.line.code.push('"');
         self.at += n_quotes;
-        self.state = State::Quoted {
-            quote,
-            n_quotes,
-            escapes,
-            docstring,
-        };
+        self.state = State::Quoted { quote, n_quotes, escapes, docstring };
     }
 
     fn line_comment(&mut self) {
@@ -165,9 +143,7 @@ impl Scanner {
             ('*', Some('/')) => (2, State::BlockComment { depth: depth - 1 }),
             _ => (1, self.state),
         };
-        self.line
-            .comment
-            .extend(&self.chars[self.at..self.at + taken]);
+        self.line.comment.extend(&self.chars[self.at..self.at + taken]);
         self.at += taken;
         self.state = state;
     }
@@ -181,15 +157,9 @@ impl Scanner {
             self.state = State::Code;
             return;
         }
-        let taken = if escapes && char == '\\' {
-            2.min(self.chars.len() - self.at)
-        } else {
-            1
-        };
+        let taken = if escapes && char == '\\' { 2.min(self.chars.len() - self.at) } else { 1 };
         if docstring {
-            self.line
-                .prose
-                .extend(&self.chars[self.at..self.at + taken]);
+            self.line.prose.extend(&self.chars[self.at..self.at + taken]);
         }
         self.line.n_literal += taken;
         self.at += taken;
@@ -217,10 +187,7 @@ impl Scanner {
         if previous.is_some_and(is_word) {
             return None;
         }
-        let n_hashes = self.chars[self.at + 1..]
-            .iter()
-            .take_while(|c| **c == '#')
-            .count();
+        let n_hashes = self.chars[self.at + 1..].iter().take_while(|c| **c == '#').count();
         (self.peek(1 + n_hashes) == Some('"')).then_some(n_hashes)
     }
 
@@ -266,10 +233,7 @@ mod tests {
     use super::*;
 
     fn code(language: Language, text: &str) -> Vec<String> {
-        scan(language, text)
-            .into_iter()
-            .map(|line| line.code)
-            .collect()
+        scan(language, text).into_iter().map(|line| line.code).collect()
     }
 
     #[test]
@@ -305,10 +269,7 @@ mod tests {
         assert_eq!(lines[1].prose, "One.");
         assert_eq!(lines[3].prose.trim(), "# two");
         assert!(lines[3].inside_literal);
-        assert_eq!(
-            (lines[5].code.trim(), lines[5].comment.as_str()),
-            ("a = \"\"", "# no")
-        );
+        assert_eq!((lines[5].code.trim(), lines[5].comment.as_str()), ("a = \"\"", "# no"));
     }
 
     #[test]

@@ -14,10 +14,7 @@ pub struct File {
 impl File {
     #[cfg(test)]
     pub fn new(path: &str, text: &str) -> File {
-        File {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        }
+        File { path: path.to_owned(), text: text.to_owned() }
     }
 
     /// The crate this file belongs to, and its path inside it: `("graph", "src/lib.rs")`.
@@ -57,10 +54,7 @@ fn descend(folder: &Path, prefix: &str, files: &mut Vec<File>) -> io::Result<()>
         } else if kind.is_file() {
             let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
             if READ.contains(&extension) {
-                files.push(File {
-                    path,
-                    text: fs::read_to_string(entry.path())?,
-                });
+                files.push(File { path, text: fs::read_to_string(entry.path())? });
             }
         }
     }

@@ -8,12 +8,7 @@ const REFUSED: &[&str] = &["simply", "obviously", "not to be confused with"];
 
 pub fn check_source(file: &File, lines: &[Line], findings: &mut Vec<Finding>) {
     for (number, line) in lines.iter().enumerate() {
-        check(
-            file,
-            number,
-            &format!("{} {}", line.comment, line.prose),
-            findings,
-        );
+        check(file, number, &format!("{} {}", line.comment, line.prose), findings);
     }
 }
 
@@ -52,11 +47,7 @@ mod tests {
     fn words_are_refused_in_comments_and_not_in_code() {
         let text = "// Obviously so.\nlet simply = \"simply\";\n/// `simply` quoted\n";
         let mut findings = Vec::new();
-        check_source(
-            &File::new("a.rs", text),
-            &scan(Language::Rust, text),
-            &mut findings,
-        );
+        check_source(&File::new("a.rs", text), &scan(Language::Rust, text), &mut findings);
         assert_eq!(findings.iter().map(|f| f.line).collect::<Vec<_>>(), [1]);
     }
 

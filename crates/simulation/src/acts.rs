@@ -1,0 +1,494 @@
+//! What users do: submit graphs of all shapes, let go, cancel, ask.
+
+use crate::oracle::{Deed, NodeId, VARIANTS, deed, template};
+use crate::random::mix;
+use crate::user::{Scatter, Scene, User, Wish};
+use rasker_client::{Ending, NewTask};
+use rasker_graph::{Blob, Column, Input, Key, MapWork, Options, TaskId, Template, TemplateId};
+use rasker_protocol::{FailureKind, Query, Value};
+use std::sync::Arc;
+
+fn key_of(seed: u64, parts: impl IntoIterator<Item = u64>) -> Key {
+    let hash = parts.into_iter().fold(seed, mix);
+    Key((u128::from(hash) << 64) | u128::from(mix(hash, 7)))
+}
+
+fn any_template(scene: &mut Scene<'_>) -> TemplateId {
+    let swarm = scene.swarm;
+    let mut deeds = vec![Deed::Small; 3];
+    let mut add = |on: bool, deed: Deed, n: usize| {
+        if on {
+            deeds.extend(vec![deed; n]);
+        }
+    };
+    add(swarm.live && !swarm.objects, Deed::Live, 3);
+    add(swarm.encoded, Deed::Encoded, 1);
+    add(swarm.objects, Deed::Object, 3);
+    let deed = if scene.random.chance(4) && swarm.raising {
+        Deed::Raises
+    } else if scene.random.chance(6) && swarm.flaky {
+        Deed::Flaky
+    } else if scene.random.chance(2) && swarm.poison {
+        Deed::Poison
+    } else {
+        *scene.random.pick(&deeds)
+    };
+    template(deed, scene.random.below(VARIANTS))
+}
+
+fn any_options(scene: &mut Scene<'_>) -> Arc<Options> {
+    let mut options = Options::default();
+    if scene.random.chance(20) {
+        options.priority = scene.random.below(5) as i64 - 2;
+    }
+    if scene.swarm.flaky && scene.random.chance(50) {
+        options.retries = scene.random.below(4) as u8;
+    }
+    if scene.swarm.restricted && scene.random.chance(30) {
+        if scene.random.chance(50) {
+            options.workers = vec![format!("w{}", scene.random.below(2))];
+            options.allow_other_workers = scene.random.chance(30);
+        } else {
+            options.resources = vec![("gpu".into(), 1.0)];
+        }
+    }
+    Arc::new(options)
+}
+
+impl User {
+    fn teach(&mut self, id: TemplateId) {
+        self.client.add_template(Template { id, name: "f".into(), code: Blob::EMPTY });
+    }
+
+    /// Does one thing, at random.
+    pub fn act(&mut self, scene: &mut Scene<'_>) {
+        self.acts_left = self.acts_left.saturating_sub(1);
+        let swarm = scene.swarm;
+        let choices: [(bool, fn(&mut User, &mut Scene<'_>), usize); 13] = [
+            (swarm.maps, User::map, 3),
+            (swarm.maps_over, User::map_over, 2),
+            (swarm.pages, User::page, 4),
+            (swarm.named, User::submit_named, 2),
+            (swarm.drops, User::drop_some, 3),
+            (swarm.cancels, User::cancel_some, 1),
+            (swarm.retries, User::retry_some, 2),
+            (swarm.adopts, User::adopt_some, 2),
+            (swarm.scatters, User::scatter, 1),
+            (true, User::gather_some, 2),
+            (swarm.maps, User::hold_one, 1),
+            (true, User::ask, 1),
+            (swarm.restarts, User::restart, 1),
+        ];
+        let mut able = Vec::new();
+        for (on, act, weight) in choices {
+            if on {
+                able.extend(vec![act; weight]);
+            }
+        }
+        let act = *scene.random.pick(&able);
+        act(self, scene);
+        self.settle(scene);
+    }
+
+    fn map(&mut self, scene: &mut Scene<'_>) {
+        let template = any_template(scene);
+        let count = match deed(template) {
+            // Each ends four executors, and all that was only live there is computed again.
+            Deed::Poison => 1,
+            _ => scene.random.between(1, scene.swarm.size * 4) as u32,
+        };
+        let first = scene.random.below(3) as i64;
+        let key = key_of(1, [template.0 as u64, first as u64, u64::from(count)]);
+        let inputs = vec![Input::Values(Column::range(first, 1, count))];
+        let values = (0..count).map(|i| (first + i64::from(i), vec![]));
+        self.enter_map(scene, template, key, inputs, values.collect());
+    }
+
+    fn enter_map(
+        &mut self,
+        scene: &mut Scene<'_>,
+        template: TemplateId,
+        key: Key,
+        inputs: Vec<Input>,
+        calls: Vec<(i64, Vec<NodeId>)>,
+    ) {
+        self.teach(template);
+        let count = calls.len() as u32;
+        let oracle = &mut *scene.oracle;
+        let nodes = scene.book.maps.entry(key).or_insert_with(|| {
+            calls.into_iter().map(|(arg, nodes)| oracle.call(template, arg, nodes)).collect()
+        });
+        let nodes = nodes.clone();
+        let layer = match self.client.find_map(key) {
+            Some(layer) => layer,
+            None => {
+                let options = any_options(scene);
+                let name = "f".into();
+                let work = MapWork { template, key, name, inputs, constants: Blob::EMPTY };
+                let layer = self.client.map(work, count, options.clone(), &mut self.actions);
+                scene.book.restricted.insert(layer, options);
+                layer
+            }
+        };
+        for (index, node) in (0..count.min(3)).zip(&nodes) {
+            scene.book.adoptable.push((key, Some(index), *node));
+        }
+        scene.book.count("a map was submitted");
+        self.add_handle(TaskId::new(layer, 0), count, true, nodes);
+    }
+
+    fn any_tasks(&mut self, scene: &mut Scene<'_>, n: usize) -> Vec<(TaskId, NodeId)> {
+        let mut tasks = Vec::new();
+        for _ in 0..n {
+            if self.handles.is_empty() {
+                break;
+            }
+            let handle = scene.random.pick(&self.handles);
+            let at = scene.random.below(u64::from(handle.count)) as u32;
+            tasks.push((handle.task(at), handle.nodes[at as usize]));
+        }
+        tasks
+    }
+
+    fn map_over(&mut self, scene: &mut Scene<'_>) {
+        let template = match any_template(scene) {
+            id if deed(id) == Deed::Poison => return,
+            id => id,
+        };
+        if scene.random.chance(40) {
+            let n = scene.random.between(1, scene.swarm.size) as usize;
+            let tasks = self.any_tasks(scene, n);
+            if tasks.is_empty() {
+                return self.map(scene);
+            }
+            let ids = tasks.iter().map(|(_, node)| u64::from(node.0));
+            let key = key_of(2, ids.chain([template.0 as u64]));
+            let list: Vec<TaskId> = tasks.iter().map(|(task, _)| *task).collect();
+            let calls = tasks.iter().map(|(_, node)| (0, vec![*node])).collect();
+            return self.enter_map(scene, template, key, vec![Input::TaskList(list.into())], calls);
+        }
+        let layers: Vec<usize> =
+            (0..self.handles.len()).filter(|i| self.handles[*i].is_layer).collect();
+        if layers.is_empty() {
+            return self.map(scene);
+        }
+        let handle = &self.handles[*scene.random.pick(&layers)];
+        let start = scene.random.below(u64::from(handle.count)) as u32;
+        let count = scene.random.between(1, u64::from(handle.count - start)) as u32;
+        let twice = scene.random.chance(20);
+        let from = &handle.nodes[start as usize..(start + count) as usize];
+        let ids: Vec<u64> = from.iter().map(|node| u64::from(node.0)).collect();
+        let parts =
+            [template.0 as u64, u64::from(count), u64::from(twice), ids[0], ids[ids.len() - 1]];
+        let key = key_of(3, parts);
+        let mut inputs = vec![Input::Tasks(handle.task(start))];
+        let mut calls: Vec<(i64, Vec<NodeId>)> = from.iter().map(|node| (0, vec![*node])).collect();
+        if twice {
+            inputs.push(Input::Tasks(handle.task(start)));
+            inputs.push(Input::Values(Column::range(5, 1, count)));
+            for (i, (arg, nodes)) in (5..).zip(&mut calls) {
+                *arg = i;
+                nodes.push(nodes[0]);
+            }
+        }
+        scene.book.count("a map over a map was submitted");
+        self.enter_map(scene, template, key, inputs, calls);
+    }
+
+    fn enter(
+        &mut self,
+        scene: &mut Scene<'_>,
+        key: Option<Key>,
+        call: (TemplateId, i64),
+        inputs: &[(TaskId, NodeId)],
+        wanted: bool,
+    ) -> (TaskId, NodeId) {
+        let (template, arg) = call;
+        self.teach(template);
+        let ids = inputs.iter().map(|(_, node)| u64::from(node.0));
+        let content = key_of(4, [template.0 as u64, arg as u64].into_iter().chain(ids));
+        let nodes: Vec<NodeId> = inputs.iter().map(|(_, node)| *node).collect();
+        let oracle = &mut *scene.oracle;
+        let node = match key {
+            None => *scene
+                .book
+                .tasks
+                .entry(content)
+                .or_insert_with(|| oracle.call(template, arg, nodes)),
+            Some(key) => {
+                *self.named.entry(key).or_insert_with(|| oracle.call(template, arg, nodes))
+            }
+        };
+        let options = any_options(scene);
+        let bytes = arg.to_le_bytes();
+        let blob = scene.random.chance(5).then(|| Blob::from(bytes.to_vec()));
+        let dependencies: Vec<TaskId> = inputs.iter().map(|(task, _)| *task).collect();
+        let new = NewTask {
+            key: key.unwrap_or(content),
+            name: None,
+            template,
+            args: if blob.is_some() { &[] } else { &bytes },
+            blob,
+            dependencies: &dependencies,
+            options: Some(options.clone()),
+            fused: &[],
+        };
+        let task = if wanted {
+            let task = self.client.submit(new);
+            let node = self.joined(task, node);
+            self.add_handle(task, 1, false, vec![node]);
+            if key.is_none() && scene.random.chance(30) {
+                scene.book.adoptable.push((content, None, node));
+            }
+            task
+        } else {
+            self.client.submit_inner(new)
+        };
+        scene.book.restricted_tasks.entry(task).or_insert(options);
+        (task, self.joined(task, node))
+    }
+
+    /// What was adopted under a key may be missing; so may be what joins it.
+    fn joined(&self, task: TaskId, node: NodeId) -> NodeId {
+        let held = self.handles.iter().find(|handle| handle.first == task && !handle.is_layer);
+        held.map_or(node, |handle| handle.nodes[0])
+    }
+
+    /// A graph of listed tasks of some shape.
+    fn page(&mut self, scene: &mut Scene<'_>) {
+        let size = scene.swarm.size as usize;
+        let n_held = scene.random.below(3) as usize;
+        let mut pool = self.any_tasks(scene, n_held);
+        let shape = scene.random.below(6);
+        let n = scene.random.between(1, scene.swarm.size) as usize;
+        let call = |scene: &mut Scene<'_>, pure: u64| {
+            let arg = if scene.random.chance(pure) {
+                scene.random.below(6)
+            } else {
+                scene.random.next() >> 1
+            };
+            (any_template(scene), arg as i64)
+        };
+        scene.book.count("a page was submitted");
+        match shape {
+            0 => {
+                for _ in 0..n.min(20) {
+                    let call = call(scene, 100);
+                    self.enter(scene, None, call, &[], true);
+                }
+            }
+            1 => {
+                let length = if scene.random.chance(10) { 1000 } else { n * 2 };
+                let mut last: Vec<_> = pool.pop().into_iter().collect();
+                for i in 0..length {
+                    let call = call(scene, 30);
+                    last = vec![self.enter(scene, None, call, &last, i + 1 == length)];
+                }
+            }
+            2 => {
+                let width = if scene.random.chance(10) { 500 } else { n };
+                for _ in 0..width {
+                    let call = call(scene, 0);
+                    pool.push(self.enter(scene, None, call, &[], false));
+                }
+                let call = call(scene, 0);
+                self.enter(scene, None, call, &pool, true);
+            }
+            3 => {
+                let mut level = pool;
+                for _ in 0..n.max(2) {
+                    let call = call(scene, 100);
+                    level.push(self.enter(scene, None, call, &[], false));
+                }
+                while level.len() > 1 {
+                    let is_root = level.len() <= 2;
+                    let mut next = Vec::new();
+                    for pair in level.chunks(2) {
+                        let call = call(scene, 100);
+                        next.push(self.enter(scene, None, call, pair, is_root));
+                    }
+                    level = next;
+                }
+            }
+            4 => {
+                let top = call(scene, 100);
+                let top = self.enter(scene, None, top, &pool, false);
+                let sides: Vec<_> = (0..scene.random.between(2, 5))
+                    .map(|_| {
+                        let call = call(scene, 0);
+                        self.enter(scene, None, call, &[top], false)
+                    })
+                    .collect();
+                let bottom = call(scene, 100);
+                self.enter(scene, None, bottom, &sides, true);
+            }
+            _ => {
+                for i in 0..size.min(60) {
+                    let call = call(scene, 30);
+                    let n = scene.random.below(4) as usize;
+                    let mut inputs = Vec::new();
+                    for _ in 0..n.min(pool.len()) {
+                        inputs.push(*scene.random.pick(&pool));
+                    }
+                    let wanted = i + 1 == size.min(60) || scene.random.chance(30);
+                    pool.push(self.enter(scene, None, call, &inputs, wanted));
+                }
+            }
+        }
+    }
+
+    /// The same key again and again, for one call after the other.
+    fn submit_named(&mut self, scene: &mut Scene<'_>) {
+        let key = key_of(5, [self.inner_seed, scene.random.below(3)]);
+        let held = self.handles.iter().find(|h| Some(&h.nodes[0]) == self.named.get(&key));
+        let ending = held.and_then(|handle| self.client.ending(handle.first));
+        if matches!(ending, Some(Ending::Failed(failure)) if failure.kind == FailureKind::Cancelled)
+        {
+            // The client takes a cancelled key for a free one.
+            self.named.remove(&key);
+        }
+        let n_inputs = scene.random.below(3) as usize;
+        let inputs = self.any_tasks(scene, n_inputs);
+        let call = (any_template(scene), (scene.random.next() >> 1) as i64);
+        scene.book.count("a key of the user's own was submitted");
+        let (task, node) = self.enter(scene, Some(key), call, &inputs, true);
+        if scene.random.chance(40) {
+            // Something reads it, so that its task outlives the wish for it.
+            let call = (any_template(scene), (scene.random.next() >> 1) as i64);
+            self.enter(scene, None, call, &[(task, node)], true);
+        }
+        if scene.random.chance(50) {
+            while let Some(at) = self.handles.iter().position(|h| h.first == task) {
+                self.drop_handle(at);
+            }
+            self.named.remove(&key);
+        }
+    }
+
+    fn drop_some(&mut self, scene: &mut Scene<'_>) {
+        for _ in 0..scene.random.between(1, 3) {
+            if !self.handles.is_empty() {
+                let at = scene.random.below(self.handles.len() as u64) as usize;
+                self.drop_handle(at);
+                scene.book.count("a handle was dropped");
+            }
+        }
+    }
+
+    fn cancel_some(&mut self, scene: &mut Scene<'_>) {
+        if self.handles.is_empty() {
+            return;
+        }
+        let at = scene.random.below(self.handles.len() as u64) as usize;
+        let handle = &self.handles[at];
+        for node in &handle.nodes {
+            scene.oracle.cancel(*node);
+        }
+        let (run, nodes) = (handle.run(), handle.nodes.clone());
+        self.named.retain(|_, node| !nodes.contains(node));
+        self.client.cancel(vec![run], "", &mut self.actions);
+        scene.book.count("a handle was cancelled");
+    }
+
+    fn retry_some(&mut self, scene: &mut Scene<'_>) {
+        let mut failed = Vec::new();
+        for handle in &self.handles {
+            for at in 0..handle.count.min(50) {
+                if matches!(self.client.ending(handle.task(at)), Some(Ending::Failed(_))) {
+                    failed.push(handle.task(at));
+                }
+            }
+        }
+        failed.truncate(scene.random.between(1, 20) as usize);
+        if !failed.is_empty() {
+            scene.book.count("a failed task was retried");
+            self.look_again(&failed);
+            self.client.retry(failed, &mut self.actions);
+        }
+    }
+
+    fn adopt_some(&mut self, scene: &mut Scene<'_>) {
+        if scene.book.adoptable.is_empty() {
+            return;
+        }
+        let (key, index, node) = *scene.random.pick(&scene.book.adoptable);
+        let task = self.client.adopt(key, index, &mut self.actions);
+        let node = scene.oracle.adopted(node);
+        scene.book.count("a task was adopted");
+        self.add_handle(task, 1, false, vec![node]);
+    }
+
+    fn scatter(&mut self, scene: &mut Scene<'_>) {
+        if scene.book.workers.is_empty() {
+            return;
+        }
+        let workers: Vec<_> = scene.book.workers.iter().copied().collect();
+        let mut chosen = vec![*scene.random.pick(&workers)];
+        let other = *scene.random.pick(&workers);
+        if !chosen.contains(&other) {
+            chosen.push(other);
+        }
+        let layer = self.client.scatter_layer();
+        let n = scene.random.between(1, 4) as u32;
+        let (mut nodes, mut keys, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        for index in 0..n {
+            let number = scene.random.next() as i64;
+            nodes.push(scene.oracle.scattered(number));
+            keys.push(key_of(6, [number as u64]));
+            values.push((TaskId::new(layer, index), Value::Column(Column::ints(&[number]))));
+        }
+        let number = u64::from(layer.0 as u32);
+        let n_open = chosen.len();
+        self.scatters.insert(number, Scatter { layer, nodes, keys, holders: Vec::new(), n_open });
+        for worker in chosen {
+            self.wishes.push(Wish::Put { worker, number, values: values.clone() });
+        }
+    }
+
+    fn gather_some(&mut self, scene: &mut Scene<'_>) {
+        if !self.handles.is_empty() {
+            let at = scene.random.below(self.handles.len() as u64) as usize;
+            self.gather(at);
+        }
+    }
+
+    /// A hold on one task of a layer, beside the hold on the layer.
+    fn hold_one(&mut self, scene: &mut Scene<'_>) {
+        let layers: Vec<usize> =
+            (0..self.handles.len()).filter(|i| self.handles[*i].is_layer).collect();
+        if layers.is_empty() {
+            return;
+        }
+        let handle = &self.handles[*scene.random.pick(&layers)];
+        let at = scene.random.below(u64::from(handle.count)) as u32;
+        let (task, node) = (handle.task(at), handle.nodes[at as usize]);
+        self.client.hold(task);
+        self.add_handle(task, 1, false, vec![node]);
+    }
+
+    fn ask(&mut self, scene: &mut Scene<'_>) {
+        let key = match scene.book.adoptable.last() {
+            Some((key, ..)) => *key,
+            None => Key(1),
+        };
+        let queries = [
+            Query::Info,
+            Query::WhoHas(vec![]),
+            Query::WhoHas(vec![key]),
+            Query::HasWhat,
+            Query::Processing,
+            Query::Explain(key),
+            Query::CallStack,
+        ];
+        let query = scene.random.pick(&queries).clone();
+        let id = self.client.ask(query, &mut self.actions);
+        self.questions.insert(id);
+    }
+
+    fn restart(&mut self, scene: &mut Scene<'_>) {
+        scene.oracle.restart();
+        scene.book.count("the cluster was restarted");
+        let id = self.client.ask(Query::Restart, &mut self.actions);
+        self.questions.insert(id);
+    }
+}

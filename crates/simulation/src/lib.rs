@@ -1,0 +1,135 @@
+//! A whole cluster in one thread from one seed: the three machines, links that delay, executors
+//! that compute hashes, users that do anything, and an oracle that knows every value.
+//!
+//! ```text
+//!   seed ─► Swarm (what this seed has) ─► World: heap of (time, tie, event)
+//!             users ◄─► scheduler ◄─► workers ◄─► executors      readers ◄─► workers
+//!   every value a user sees ═ the oracle's; every scheduler event leaves a sound state
+//! ```
+//!
+//! Each run has two phases: in the first, workers and executors are lost, given up and joined; in
+//! the second nothing fails any more, and everything that is wanted must come, or fail for a reason
+//! that the oracle knows. Then everyone lets go, and nothing may be left anywhere.
+//!
+//! # Invariants
+//!
+//! - A seed decides everything (guarded by `two_runs_of_one_seed_are_equal`).
+//! - Many seeds pass (guarded by `thousands_of_seeds_pass`).
+//!
+//! Reading order: `swarm`, `oracle`, `executor`, `user`, `acts`, `world`.
+
+mod acts;
+mod executor;
+mod oracle;
+mod random;
+mod swarm;
+mod user;
+mod world;
+
+use rasker_client::Action;
+use std::collections::BTreeMap;
+use world::World;
+
+/// How closely a run is watched.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The scheduler's state is checked after every so many of its events.
+    pub check_every: u64,
+    /// More events than this mean that something goes in circles.
+    pub events_max: u64,
+    /// Every action goes into the digest.
+    pub exact: bool,
+    /// Every action is printed.
+    pub verbose: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { check_every: 1, events_max: 400_000, exact: false, verbose: false }
+    }
+}
+
+/// What happened in a run, and how often.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Summary {
+    pub digest: u64,
+    pub n_events: u64,
+    pub counts: BTreeMap<&'static str, u64>,
+}
+
+/// What went wrong, and with which seed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    pub seed: u64,
+    pub what: String,
+    pub at_ns: u64,
+    pub n_events: u64,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "seed {}: {} (event {}, {} ns)", self.seed, self.what, self.n_events, self.at_ns)
+    }
+}
+
+/// Runs one seed to its end.
+///
+/// # Errors
+///
+/// The first thing that is not as it must be.
+pub fn run(seed: u64, options: &Options) -> Result<Summary, Failure> {
+    let mut world = World::new(seed, options);
+    match live(&mut world) {
+        Ok(()) => Ok(world.summary()),
+        Err(what) => Err(world.failure(seed, what)),
+    }
+}
+
+fn live(world: &mut World) -> Result<(), String> {
+    world.run()?;
+    world.heal();
+    for user in 0..world.users.len() {
+        world.with_user(user, |user, scene| user.finish(scene));
+    }
+    world.run()?;
+    world.check_scheduler()?;
+    for user in &world.users {
+        if !user.is_satisfied() {
+            let (task, unmet) = user.unmet();
+            let known = task.map_or(String::new(), |task| world.scheduler.describe(task));
+            return Err(format!("{:?} still waits for {unmet}: {known}", user.client.id()));
+        }
+    }
+    for user in 0..world.users.len() {
+        world.with_user(user, |user, scene| {
+            while !user.handles.is_empty() {
+                user.drop_handle(0);
+            }
+            user.settle(scene);
+        });
+    }
+    world.run()?;
+    world.check_scheduler()?;
+    nothing_is_left(world)
+}
+
+fn nothing_is_left(world: &World) -> Result<(), String> {
+    if world.scheduler.n_tasks() > 0 {
+        return Err(format!("the scheduler still has {} tasks", world.scheduler.n_tasks()));
+    }
+    for user in &world.users {
+        if user.client.n_pending() > 0 || user.actions.iter().any(|a| matches!(a, Action::Send(_)))
+        {
+            return Err(format!("{:?} still has pending tasks", user.client.id()));
+        }
+    }
+    for (id, node) in world.workers.iter().filter(|(_, node)| node.is_there) {
+        if !node.machine.is_idle() {
+            return Err(format!("{id:?} is not idle: {}", node.machine.leftovers()));
+        }
+        if node.executors.values().any(|executor| !executor.is_empty()) {
+            return Err(format!("an executor of {id:?} is not empty"));
+        }
+    }
+    Ok(())
+}

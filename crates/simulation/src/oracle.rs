@@ -1,0 +1,173 @@
+//! What every task's value must be, known when the task is entered, and which failures it may
+//! have instead.
+
+use crate::random::mix;
+use rasker_graph::TemplateId;
+use rasker_protocol::{Failure, FailureKind};
+use std::collections::HashSet;
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct NodeId(pub u32);
+
+/// What a function does, told by its template.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Deed {
+    Small,
+    Live,
+    Encoded,
+    Object,
+    Raises,
+    /// Raises now and then.
+    Flaky,
+    /// Ends its executor.
+    Poison,
+}
+
+const DEEDS: [Deed; 7] =
+    [Deed::Small, Deed::Live, Deed::Encoded, Deed::Object, Deed::Raises, Deed::Flaky, Deed::Poison];
+
+/// Functions of each kind.
+pub const VARIANTS: u64 = 3;
+
+pub fn template(deed: Deed, variant: u64) -> TemplateId {
+    let at = DEEDS.iter().position(|d| *d == deed).expect("listed") as u64;
+    TemplateId(u128::from(at * VARIANTS + variant + 1))
+}
+
+pub fn deed(template: TemplateId) -> Deed {
+    DEEDS[((template.0 as u64 - 1) / VARIANTS) as usize]
+}
+
+/// The value of a call: what the simulated executors compute too.
+pub fn value_of(template: TemplateId, arg: i64, inputs: &[i64]) -> i64 {
+    let start = mix(template.0 as u64, arg as u64);
+    inputs.iter().fold(start, |hash, input| mix(hash, *input as u64)) as i64
+}
+
+struct Node {
+    inputs: Vec<NodeId>,
+    value: i64,
+    /// Raises for certain.
+    raises: bool,
+    may_raise: bool,
+    is_scattered: bool,
+    may_be_missing: bool,
+    is_cancelled: bool,
+    is_poison: bool,
+}
+
+#[derive(Default)]
+pub struct Oracle {
+    nodes: Vec<Node>,
+    pub n_deaths: u32,
+    pub n_losses: u32,
+    is_restarted: bool,
+}
+
+impl Oracle {
+    pub fn call(&mut self, template: TemplateId, arg: i64, inputs: Vec<NodeId>) -> NodeId {
+        let values: Vec<i64> = inputs.iter().map(|input| self.value(*input)).collect();
+        let deed = deed(template);
+        let raises = deed == Deed::Raises || inputs.iter().any(|i| self.node(*i).raises);
+        self.add(Node {
+            value: value_of(template, arg, &values),
+            inputs,
+            raises,
+            may_raise: raises || deed == Deed::Flaky,
+            is_scattered: false,
+            may_be_missing: false,
+            is_cancelled: false,
+            is_poison: deed == Deed::Poison,
+        })
+    }
+
+    fn leaf(&mut self, value: i64, inputs: Vec<NodeId>, raises: bool) -> Node {
+        Node {
+            inputs,
+            value,
+            raises,
+            may_raise: false,
+            is_scattered: false,
+            may_be_missing: false,
+            is_cancelled: false,
+            is_poison: false,
+        }
+    }
+
+    pub fn scattered(&mut self, value: i64) -> NodeId {
+        let node = self.leaf(value, vec![], false);
+        self.add(Node { is_scattered: true, ..node })
+    }
+
+    /// Another client's name for a task that may be gone when it is asked for.
+    pub fn adopted(&mut self, of: NodeId) -> NodeId {
+        let node = self.leaf(self.value(of), vec![of], self.node(of).raises);
+        self.add(Node { may_be_missing: true, ..node })
+    }
+
+    fn add(&mut self, node: Node) -> NodeId {
+        self.nodes.push(node);
+        NodeId(self.nodes.len() as u32 - 1)
+    }
+
+    fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0 as usize]
+    }
+
+    pub fn value(&self, id: NodeId) -> i64 {
+        self.node(id).value
+    }
+
+    pub fn cancel(&mut self, id: NodeId) {
+        let node = &mut self.nodes[id.0 as usize];
+        node.is_cancelled = true;
+        if node.may_be_missing {
+            // It is another's task under a name of one's own.
+            let of = node.inputs[0];
+            self.cancel(of);
+        }
+    }
+
+    pub fn restart(&mut self) {
+        self.is_restarted = true;
+    }
+
+    /// What is wrong with a value that a client saw.
+    pub fn judge_value(&self, id: NodeId, seen: i64) -> Option<String> {
+        let node = self.node(id);
+        if node.raises {
+            Some(format!("{id:?} has the value {seen:x}, but its call raises"))
+        } else if node.value != seen {
+            Some(format!("{id:?} has the value {seen:x} instead of {:x}", node.value))
+        } else {
+            None
+        }
+    }
+
+    /// What is wrong with a failure that a client saw.
+    pub fn judge_failure(&self, id: NodeId, failure: &Failure) -> Option<String> {
+        let n = self.n_deaths + self.n_losses;
+        let mut seen = HashSet::from([id]);
+        let mut open = vec![id];
+        while let Some(at) = open.pop() {
+            let node = self.node(at);
+            let is_excused = match failure.kind {
+                FailureKind::Exception => node.may_raise,
+                FailureKind::Cancelled => {
+                    node.is_cancelled || node.may_be_missing || self.is_restarted
+                }
+                FailureKind::Killed => node.is_poison || n > 3,
+                FailureKind::Lost => {
+                    let is_gone = n > 0 || node.is_cancelled;
+                    node.may_be_missing || self.is_restarted || (node.is_scattered && is_gone)
+                }
+                FailureKind::Unpicklable => false,
+            };
+            if is_excused {
+                return None;
+            }
+            open.extend(node.inputs.iter().copied().filter(|input| seen.insert(*input)));
+        }
+        Some(format!("{id:?} failed without a reason: {:?} {}", failure.kind, failure.text))
+    }
+}
