@@ -82,6 +82,13 @@ impl LocalCluster {
         };
         let cluster = py.detach(|| Cluster::start(&options));
         let cluster = cluster.map_err(|error| PyOSError::new_err(error.to_string()))?;
+        if let Some(address) = &cluster.address {
+            // Other processes of this user find the token there, and nobody else does.
+            let kept = crate::nodes::token_path(address)?;
+            let _ = std::fs::remove_file(&kept);
+            let written = cluster.trust.credentials.token.to_file(&kept);
+            written.map_err(|error| PyOSError::new_err(error.to_string()))?;
+        }
         let address = cluster.address.clone().unwrap_or_else(|| format!("inproc://{name}"));
         let cluster = Mutex::new(Some(Arc::new(cluster)));
         Ok(LocalCluster { cluster, shares_objects: !processes, address })
@@ -109,6 +116,11 @@ impl LocalCluster {
         let cluster = self.cluster.lock().take();
         let timeout = timeout.map_or(CLOSE_TIMEOUT, Duration::from_secs_f64);
         if let Some(cluster) = cluster {
+            if cluster.address.is_some()
+                && let Ok(kept) = crate::nodes::token_path(&self.address)
+            {
+                let _ = std::fs::remove_file(kept);
+            }
             py.detach(|| cluster.close(timeout));
         }
     }

@@ -25,7 +25,7 @@ fn refused(error: impl std::fmt::Display) -> PyErr {
 }
 
 /// Where the token of a scheduler of this user is kept.
-fn token_path(address: &str) -> PyResult<PathBuf> {
+pub fn token_path(address: &str) -> PyResult<PathBuf> {
     let place = address.rsplit_once("://").map_or(address, |(_, place)| place);
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
