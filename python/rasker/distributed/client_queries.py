@@ -53,6 +53,16 @@ class ClientQueries:
 
         return self._do(ask)
 
+    def bytes_sent(self) -> int:
+        """How much this client has sent to the scheduler.
+
+        Returns
+        -------
+        int, bytes
+            As encoded for the wire; within one process only large submissions are counted.
+        """
+        return int(self._session.bytes_sent())
+
     def who_has(self, futures: Any = None, **kwargs: Any) -> Any:
         """Which workers hold which results.
 
