@@ -1,1 +1,128 @@
+use crate::{Action, Client, NewTask, WaitId};
+use rasker_graph::*;
+use rasker_protocol::*;
+use std::sync::Arc;
 
+fn client() -> Client {
+    let mut client = Client::new(ClientId(1));
+    client.add_template(Template { id: TemplateId(1), name: "inc".into(), code: Blob::EMPTY });
+    client
+}
+
+fn submit(client: &mut Client, key: u128) -> TaskId {
+    client.submit(NewTask {
+        key: Key(key),
+        name: None,
+        template: TemplateId(1),
+        args: &[],
+        blob: None,
+        dependencies: &[],
+        options: None,
+        fused: &[],
+    })
+}
+
+fn map(client: &mut Client, count: u32) -> LayerId {
+    let inputs = vec![Input::Values(Column::range(0, 1, count))];
+    let (template, key, name) = (TemplateId(1), Key(1), "inc".into());
+    let work = MapWork { template, key, name, inputs, constants: Blob::EMPTY };
+    client.map(work, count, Arc::default(), &mut vec![])
+}
+
+#[derive(Debug, PartialEq)]
+enum Said {
+    Submit(LayerId),
+    Release(Vec<Run>),
+}
+
+fn flush(client: &mut Client) -> Vec<Said> {
+    let mut out = vec![];
+    client.flush(&mut out);
+    let said = out.into_iter().map(|action| match action {
+        Action::Send(FromClient::Submit(submit)) => Said::Submit(submit.layers[0].id),
+        Action::Send(FromClient::Release(runs)) => Said::Release(runs),
+        other => panic!("not expected: {other:?}"),
+    });
+    said.collect()
+}
+
+#[test]
+fn a_release_never_overtakes_its_submit() {
+    let mut client = client();
+    let first = submit(&mut client, 1);
+    client.drop_task(first);
+    // The open page has the key already, so the second task is of another page.
+    let second = submit(&mut client, 1);
+    assert_ne!(first.layer, second.layer);
+    let expected =
+        [Said::Submit(first.layer), Said::Release(vec![first.run()]), Said::Submit(second.layer)];
+    assert_eq!(flush(&mut client), expected);
+    // A key that is used again after it was let go is released before it is submitted.
+    client.drop_task(second);
+    let third = submit(&mut client, 1);
+    let expected = [Said::Release(vec![second.run()]), Said::Submit(third.layer)];
+    assert_eq!(flush(&mut client), expected);
+    // What is let go without more ado is released after what was submitted before.
+    let fourth = submit(&mut client, 2);
+    client.drop_task(third);
+    let expected = [Said::Submit(fourth.layer), Said::Release(vec![third.run()])];
+    assert_eq!(flush(&mut client), expected);
+}
+
+fn finished(client: &mut Client, layer: LayerId, start: u32, count: u32) -> Vec<WaitId> {
+    let held_as = TaskId::new(layer, start);
+    let run = Run::new(layer, start, count);
+    let item = Finished { run, held_as, holder: WorkerId(0), nbytes: 8, values: None };
+    woken(client, ToClient::Finished(vec![item]))
+}
+
+fn woken(client: &mut Client, message: ToClient) -> Vec<WaitId> {
+    let mut out = vec![];
+    client.handle(message, &mut out);
+    let woken = out.into_iter().map(|action| match action {
+        Action::Wake(wait) => wait,
+        other => panic!("not expected: {other:?}"),
+    });
+    woken.collect()
+}
+
+#[test]
+fn a_wait_counts_each_task_once() {
+    let mut client = client();
+    let layer = map(&mut client, 10);
+    let all = client.wait(&[Run::new(layer, 0, 10)], 10).expect("nothing has ended");
+    let any = client.wait(&[Run::new(layer, 0, 10)], 1).expect("nothing has ended");
+    let one = client.wait(&[Run::new(layer, 4, 1)], 1).expect("nothing has ended");
+    assert_eq!(finished(&mut client, layer, 0, 4), [any]);
+    // Reported again, and overlapping.
+    assert_eq!(finished(&mut client, layer, 0, 4), []);
+    assert_eq!(finished(&mut client, layer, 2, 5), [one]);
+    // What is pending again is waited for again.
+    assert_eq!(woken(&mut client, ToClient::Pending(vec![Run::new(layer, 0, 2)])), []);
+    let failure = Arc::new(Failure::new(FailureKind::Exception, "inc", "raised"));
+    let failed = ToClient::Failed(vec![(Run::new(layer, 5, 5), failure)]);
+    assert_eq!(woken(&mut client, failed), []);
+    assert_eq!(finished(&mut client, layer, 0, 1), []);
+    assert_eq!(finished(&mut client, layer, 1, 1), [all]);
+    assert_eq!(client.wait(&[Run::new(layer, 0, 10)], 10), None);
+}
+
+#[test]
+fn a_dropped_layer_keeps_the_tasks_held_beside_it() {
+    let mut client = client();
+    let layer = map(&mut client, 10);
+    let (kept, gone) = (TaskId::new(layer, 3), TaskId::new(layer, 7));
+    client.hold(kept);
+    client.hold(gone);
+    client.drop_task(gone);
+    assert_eq!(flush(&mut client), [], "the layer still holds it");
+    client.drop_layer(layer);
+    let rest = vec![Run::new(layer, 0, 3), Run::new(layer, 4, 6)];
+    assert_eq!(flush(&mut client), [Said::Release(rest)]);
+    assert!(client.knows(kept));
+    client.drop_task(kept);
+    assert_eq!(flush(&mut client), [Said::Release(vec![kept.run()])]);
+    assert!(!client.knows(kept));
+    client.drop_layer(layer);
+    assert_eq!(flush(&mut client), []);
+}

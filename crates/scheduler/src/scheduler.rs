@@ -144,8 +144,10 @@ impl Scheduler {
     fn speak(&mut self, out: &mut Vec<Action>) {
         for (&id, client) in &mut self.clients {
             // Answers come last: what they tell of has been told when they arrive.
-            let (answers, first): (Vec<_>, Vec<_>) =
-                client.out.drain(..).partition(|message| matches!(message, ToClient::Answer { .. }));
+            let (answers, first): (Vec<_>, Vec<_>) = client
+                .out
+                .drain(..)
+                .partition(|message| matches!(message, ToClient::Answer { .. }));
             out.extend(first.into_iter().map(|message| Action::ToClient(id, message)));
             if !client.pending.is_empty() {
                 let runs = std::mem::take(&mut client.pending);

@@ -310,7 +310,10 @@ impl Worker {
                 (Form::Value(value), riding)
             }
             _ => {
+                // The call is off the executor's hands, so somebody has to hear of it.
                 self.n_disbelieved += 1;
+                let reason = "its executor gave an answer that does not fit the call".to_owned();
+                self.progress.push(Progress::Crashed { run, attempt, reason });
                 return;
             }
         };

@@ -1,1 +1,143 @@
+use crate::{Action, Event, Worker, WorkerOptions};
+use rasker_graph::*;
+use rasker_protocol::*;
+use smallvec::smallvec;
 
+const LAYER: LayerId = LayerId(1 << 32);
+const EXECUTOR: ExecutorId = ExecutorId(0);
+const PEER: WorkerId = WorkerId(7);
+
+fn run(start: u32, count: u32) -> Run {
+    Run::new(LAYER, start, count)
+}
+
+/// A worker of one thread whose executor is up.
+fn worker() -> Worker {
+    let options = WorkerOptions { nthreads: 1, shares_objects: false, local_clients: false };
+    let mut worker = Worker::new(options);
+    worker.start(&mut vec![]);
+    worker.handle(Event::ExecutorJoined { executor: EXECUTOR }, &mut vec![]);
+    worker
+}
+
+fn calls(run: Run, attempt: u32, work: CallWork) -> Calls {
+    let label = Label { name: "inc".into(), key: Key(1), layer: true, text: None };
+    let (template, fused, sources) = (TemplateId(1), smallvec![], smallvec![]);
+    let priority = Priority::default();
+    Calls { run, attempt, priority, template, fused, label, work, sources }
+}
+
+fn map(run: Run, attempt: u32) -> Calls {
+    let inputs = vec![Input::Values(Column::range(0, 1, run.count))];
+    calls(run, attempt, CallWork::Map { inputs, constants: Blob::EMPTY })
+}
+
+fn reader(run: Run, input: TaskId) -> Calls {
+    calls(run, 0, CallWork::One { args: Blob::EMPTY, dependencies: smallvec![input] })
+}
+
+fn compute(worker: &mut Worker, calls: Vec<Calls>) -> Vec<Action> {
+    let message = ToWorker::Compute { templates: vec![], calls, peers: vec![] };
+    after(worker, Event::FromScheduler(message))
+}
+
+/// What an event leads to, its turn included.
+fn after(worker: &mut Worker, event: Event) -> Vec<Action> {
+    let mut out = vec![];
+    worker.handle(event, &mut out);
+    worker.handle(Event::Turn, &mut out);
+    out
+}
+
+fn progress(actions: Vec<Action>) -> Vec<Progress> {
+    let told = actions.into_iter().filter_map(|action| match action {
+        Action::ToScheduler(FromWorker::Progress(progress)) => Some(progress),
+        _ => None,
+    });
+    told.flatten().collect()
+}
+
+fn done(worker: &mut Worker, run: Run, attempt: u32, outcome: Outcome) -> Vec<Progress> {
+    let done = Done { run, attempt, elapsed_ns: u64::from(run.count) * 100, outcome };
+    says(worker, FromExecutor::Done(vec![done]))
+}
+
+fn says(worker: &mut Worker, message: FromExecutor) -> Vec<Progress> {
+    progress(after(worker, Event::FromExecutor { executor: EXECUTOR, message }))
+}
+
+fn values(count: u32) -> Outcome {
+    Outcome::Values(Column::range(0, 1, count))
+}
+
+/// A worker that knows how short its calls are, so that its executor is given many at once.
+fn worker_with_short_calls() -> Worker {
+    let mut worker = worker();
+    compute(&mut worker, vec![map(run(1000, 1), 0)]);
+    assert_eq!(done(&mut worker, run(1000, 1), 0, values(1)).len(), 1);
+    after(&mut worker, Event::FromScheduler(ToWorker::Free(vec![run(1000, 1)])));
+    worker
+}
+
+#[test]
+fn an_answer_to_no_question_is_not_believed() {
+    let mut worker = worker_with_short_calls();
+    compute(&mut worker, vec![map(run(0, 4), 1)]);
+    // Calls that were never given, partly so, and of another attempt.
+    assert_eq!(done(&mut worker, run(10, 2), 1, values(2)), []);
+    assert_eq!(done(&mut worker, run(3, 2), 1, values(2)), []);
+    assert_eq!(done(&mut worker, run(0, 4), 0, values(4)), []);
+    assert_eq!(says(&mut worker, FromExecutor::Recalled(vec![(run(8, 1), 1)])), []);
+    let task = TaskId::new(LAYER, 0);
+    assert_eq!(says(&mut worker, FromExecutor::Exported { task, value: Ok(None) }), []);
+    assert!(!worker.held.contains(task));
+    assert!(matches!(
+        done(&mut worker, run(0, 3), 1, values(3))[..],
+        [Progress::Finished { attempt: 1, .. }]
+    ));
+    // The same answer again.
+    assert_eq!(done(&mut worker, run(0, 3), 1, values(3)), []);
+    // An answer that does not fit its question ends the call all the same.
+    assert!(matches!(done(&mut worker, run(3, 1), 1, values(2))[..], [Progress::Crashed { .. }]));
+    after(&mut worker, Event::FromScheduler(ToWorker::Free(vec![run(0, 3)])));
+    assert!(worker.is_idle(), "{}", worker.leftovers());
+}
+
+#[test]
+fn a_call_without_inputs_is_given_back() {
+    let mut worker = worker();
+    let input = TaskId::new(LayerId(9), 0);
+    let missing =
+        |index, inputs| [Progress::Missing { task: TaskId::new(LAYER, index), attempt: 0, inputs }];
+    // Nobody said where the input is.
+    let told = progress(compute(&mut worker, vec![reader(run(0, 1), input)]));
+    assert_eq!(told, missing(0, vec![]));
+    // It is not where it was said to be.
+    let mut calls = reader(run(1, 1), input);
+    calls.sources.push(Source { run: input.run(), worker: PEER, nbytes: 8 });
+    let actions = compute(&mut worker, vec![calls]);
+    let fetch = Action::Fetch { worker: PEER, address: String::new(), tasks: vec![input] };
+    assert_eq!(actions, [fetch]);
+    let values = vec![(input, None)];
+    let told = progress(after(&mut worker, Event::Fetched { worker: PEER, values }));
+    assert_eq!(told, missing(1, vec![(input, PEER)]));
+    assert!(worker.is_idle(), "{}", worker.leftovers());
+}
+
+#[test]
+fn calls_that_only_waited_are_not_blamed() {
+    let mut worker = worker_with_short_calls();
+    compute(&mut worker, vec![map(run(0, 5), 2), map(run(20, 3), 0)]);
+    let reason = "killed".to_owned();
+    let lost = Event::ExecutorLost { executor: EXECUTOR, reason: reason.clone() };
+    let actions = after(&mut worker, lost);
+    assert!(actions.contains(&Action::StartExecutor(ExecutorId(1))));
+    let expected = [
+        Progress::Crashed { run: run(0, 1), attempt: 2, reason },
+        Progress::Retracted { run: run(1, 4), attempt: 2 },
+        Progress::Retracted { run: run(20, 3), attempt: 0 },
+        Progress::Threads { nthreads: 1 },
+    ];
+    assert_eq!(progress(actions), expected);
+    assert!(worker.is_idle(), "{}", worker.leftovers());
+}
