@@ -40,7 +40,8 @@ def dumps(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | No
                 return pickle.dumps(value, 5, buffer_callback=buffer_callback)
             except Exception:
                 pass
-        return cloudpickle.dumps(value, 5, buffer_callback=buffer_callback)
+        pickled: bytes = cloudpickle.dumps(value, 5, buffer_callback=buffer_callback)
+        return pickled
     except Exception as error:
         path = _path_to_culprit(value, "value", set(), 0)
         if path is None:
