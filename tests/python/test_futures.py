@@ -121,7 +121,7 @@ def test_wait_returns_when_the_first_has_ended(client):
 
 
 def test_as_completed_gives_futures_as_they_end(client):
-    futures = client.map(slow, range(5), [0.2, 0, 0, 0, 0], pure=False)
+    futures = client.map(slow, range(5), [1.0, 0, 0, 0, 0], pure=False)
     found = [f.result() for f in as_completed(futures)]
     assert sorted(found) == [0, 1, 2, 3, 4]
     assert found[-1] == 0

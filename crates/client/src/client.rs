@@ -587,6 +587,10 @@ impl Client {
 
     fn ended(&mut self, run: Run, ending: Ending, out: &mut Vec<Action>) {
         let Some(layer) = self.layers.get_mut(&run.layer) else { return };
+        if matches!(ending, Ending::Finished { .. }) && layer.pieces.is_cancelled(run.start) {
+            // It was on its way when the user cancelled.
+            return;
+        }
         let new = layer.pieces.insert(run.start, run.count, ending);
         let mut woken: Vec<(WaitId, u32)> = Vec::new();
         for (start, count) in new {
@@ -639,6 +643,11 @@ impl Client {
                     self.maps.remove(&layer.keys[0]);
                 }
             }
+        }
+        let failure = Failure::new(FailureKind::Cancelled, "", reason);
+        let ending = Ending::Failed(Arc::new(failure));
+        for run in &runs {
+            self.ended(*run, ending.clone(), out);
         }
         let reason = reason.to_owned();
         out.push(Action::Send(FromClient::Cancel { runs, reason }));

@@ -1,7 +1,7 @@
 //! What is known of the tasks of one layer: stretches of ended tasks, by position.
 
 use rasker_graph::TaskId;
-use rasker_protocol::{Failure, Value, WorkerId};
+use rasker_protocol::{Failure, FailureKind, Value, WorkerId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -50,6 +50,15 @@ impl Pieces {
         let (start, piece) = self.pieces.range(..=index).next_back()?;
         let at = index - start;
         (at < piece.count).then(|| piece.ending.slice(at, 1))
+    }
+
+    /// Whether the task was cancelled.
+    pub fn is_cancelled(&self, index: u32) -> bool {
+        let found = self.pieces.range(..=index).next_back();
+        found.is_some_and(|(start, piece)| {
+            index - start < piece.count
+                && matches!(&piece.ending, Ending::Failed(f) if f.kind == FailureKind::Cancelled)
+        })
     }
 
     /// The stretch that `index` lies in, from `index` on: how long it is, and how it ended.

@@ -31,8 +31,10 @@ pub enum Hello {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkerHello {
     pub name: String,
-    /// Where others ask for values.
+    /// What it is called by.
     pub address: String,
+    /// Where others ask for values: addresses, the nearest way first.
+    pub routes: String,
     pub host: String,
     pub pid: u32,
     pub nthreads: u32,

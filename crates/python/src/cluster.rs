@@ -17,10 +17,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct LocalCluster {
     cluster: Mutex<Option<Arc<Cluster>>>,
     shares_objects: bool,
-    name: String,
+    address: String,
 }
 
-fn python_version(py: Python<'_>) -> String {
+pub fn python_version(py: Python<'_>) -> String {
     let version = py.version_info();
     format!("{}.{}.{}", version.major, version.minor, version.patch)
 }
@@ -43,7 +43,10 @@ pub fn process_executors(py: Python<'_>, settings: Datum) -> PyResult<ExecutorKi
 #[pymethods]
 impl LocalCluster {
     #[new]
-    #[pyo3(signature = (*, n_workers, threads_per_worker, processes, memory_limit=0, name=None, local_directory=None, resources=None, listen=None, preload=Vec::new()))]
+    #[pyo3(signature = (
+        *, n_workers, threads_per_worker, processes, memory_limit=0, name=None,
+        local_directory=None, resources=None, listen=None, preload=Vec::new()
+    ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -75,16 +78,25 @@ impl LocalCluster {
             resources,
             executors,
             python: python_version(py),
+            listens: processes,
         };
         let cluster = py.detach(|| Cluster::start(&options));
         let cluster = cluster.map_err(|error| PyOSError::new_err(error.to_string()))?;
+        if let Some(address) = &cluster.address {
+            // Other processes of this user find the token there, and nobody else does.
+            let kept = crate::nodes::token_path(address)?;
+            let _ = std::fs::remove_file(&kept);
+            let written = cluster.trust.credentials.token.to_file(&kept);
+            written.map_err(|error| PyOSError::new_err(error.to_string()))?;
+        }
+        let address = cluster.address.clone().unwrap_or_else(|| format!("inproc://{name}"));
         let cluster = Mutex::new(Some(Arc::new(cluster)));
-        Ok(LocalCluster { cluster, shares_objects: !processes, name })
+        Ok(LocalCluster { cluster, shares_objects: !processes, address })
     }
 
     #[getter]
     fn address(&self) -> String {
-        format!("inproc://{}", self.name)
+        self.address.clone()
     }
 
     #[pyo3(signature = (name=None))]
@@ -104,6 +116,11 @@ impl LocalCluster {
         let cluster = self.cluster.lock().take();
         let timeout = timeout.map_or(CLOSE_TIMEOUT, Duration::from_secs_f64);
         if let Some(cluster) = cluster {
+            if cluster.address.is_some()
+                && let Ok(kept) = crate::nodes::token_path(&self.address)
+            {
+                let _ = std::fs::remove_file(kept);
+            }
             py.detach(|| cluster.close(timeout));
         }
     }

@@ -6,7 +6,9 @@
 use crate::pickle;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{
+    PyBool, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple,
+};
 
 pub const NONE: u8 = 0;
 const TRUE: u8 = 1;
@@ -27,6 +29,9 @@ pub const OBJECT: u8 = 12;
 pub const CALL: u8 = 13;
 /// A pickle with buffers beside it; only as a whole value.
 pub const BUFFERS: u8 = 14;
+
+const SET: u8 = 15;
+const FROZEN_SET: u8 = 16;
 
 /// Containers nested deeper than this are pickled.
 const DEPTH_MAX: u32 = 32;
@@ -112,9 +117,36 @@ fn write_at(
                 return Ok(false);
             }
         }
+    } else if value.is_exact_instance_of::<PySet>() {
+        return write_set(SET, value, out, other, depth);
+    } else if value.is_exact_instance_of::<PyFrozenSet>() {
+        return write_set(FROZEN_SET, value, out, other, depth);
     } else {
         return other.write(value, out);
     }
+    Ok(true)
+}
+
+/// Writes the items of a set in the order of their bytes, so that equal sets are written equally.
+fn write_set(
+    tag: u8,
+    value: &Bound<'_, PyAny>,
+    out: &mut Vec<u8>,
+    other: &mut impl Other,
+    depth: u32,
+) -> PyResult<bool> {
+    let mut items = Vec::new();
+    for item in value.try_iter()? {
+        let mut bytes = Vec::new();
+        if !write_at(&item?, &mut bytes, other, depth + 1)? {
+            return Ok(false);
+        }
+        items.push(bytes);
+    }
+    items.sort_unstable();
+    out.push(tag);
+    put_varint(out, items.len() as u64);
+    items.iter().for_each(|item| out.extend_from_slice(item));
     Ok(true)
 }
 
@@ -241,6 +273,18 @@ impl<'a> Reader<'a> {
                     dict.set_item(key, self.read(py, context)?)?;
                 }
                 dict.into_any()
+            }
+            tag @ (SET | FROZEN_SET) => {
+                let n = self.count()?;
+                let mut items = Vec::with_capacity(n);
+                for _ in 0..n {
+                    items.push(self.read(py, context)?);
+                }
+                if tag == SET {
+                    PySet::new(py, items)?.into_any()
+                } else {
+                    PyFrozenSet::new(py, items)?.into_any()
+                }
             }
             PICKLE => {
                 let n = self.varint()? as usize;

@@ -178,6 +178,15 @@ impl Other for Encoder<'_, '_> {
             return Ok(true);
         }
         if let Ok(handles) = value.cast::<Handles>() {
+            // The user may have changed the list; then his items stand for it.
+            if let Ok(items) = value.getattr("_items")
+                && !items.is_none()
+            {
+                let mut bytes = std::mem::take(out);
+                let written = compact::write(&items, &mut bytes, self);
+                *out = bytes;
+                return written;
+            }
             return self.write_handles(handles.get(), out);
         }
         if self.shares_objects {

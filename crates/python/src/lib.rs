@@ -24,8 +24,10 @@ mod datum;
 mod encode;
 mod executor;
 mod failure;
+mod gather;
 mod graph;
 mod handle;
+mod nodes;
 mod pickle;
 mod requests;
 mod runner;
@@ -45,6 +47,8 @@ mod _native {
     use crate::executor::executor_main;
     #[pymodule_export]
     use crate::handle::{Handle, Handles, Ref};
+    #[pymodule_export]
+    use crate::nodes::{connect, run_scheduler, run_worker};
     #[pymodule_export]
     use crate::session::{Options, Session, register_classes};
     #[pymodule_export]

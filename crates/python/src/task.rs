@@ -169,3 +169,8 @@ pub fn current_task(py: Python<'_>) -> PyResult<Option<Bound<'_, PyDict>>> {
 pub fn home_token() -> Option<String> {
     HOME.lock().as_ref().map(|home| home.token.clone()).filter(|token| !token.is_empty())
 }
+
+/// The address of this executor's scheduler.
+pub fn home_scheduler() -> String {
+    HOME.lock().as_ref().map_or(String::new(), |home| home.scheduler.clone())
+}

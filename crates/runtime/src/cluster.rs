@@ -1,6 +1,7 @@
 //! Scheduler, workers and clients of one process, all on one thread of their own.
 
 use crate::executors::ExecutorKind;
+use crate::node::{Trust, serve_scheduler, serve_values};
 use crate::readers::{Access, Directory, Readers};
 use crate::scheduler_loop::{self, SchedulerHandle};
 use crate::session::Session;
@@ -10,13 +11,15 @@ use parking_lot::Mutex;
 use rasker_graph::ClientId;
 use rasker_protocol::{FromClient, WorkerHello, WorkerId};
 use rasker_store::{Arena, ArenaOptions};
-use rasker_transport::LinkOptions;
+use rasker_transport::{Credentials, LinkOptions, Token, TransportError};
 use rasker_worker::WorkerOptions;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
+
+const LOOPBACK: &str = "127.0.0.1";
 
 /// How a cluster of this process is set up.
 pub struct ClusterOptions {
@@ -27,6 +30,8 @@ pub struct ClusterOptions {
     pub resources: Vec<(String, f64)>,
     pub executors: ExecutorKind,
     pub python: String,
+    /// Listen on the loopback interface, so that other processes of this user can join.
+    pub listens: bool,
 }
 
 /// A thread that runs loops.
@@ -70,6 +75,9 @@ pub struct Cluster {
     directory: Directory,
     arena: Arena,
     sessions: Mutex<Vec<(ClientId, Session)>>,
+    /// Where other processes reach it, if it listens.
+    pub address: Option<String>,
+    pub trust: Trust,
 }
 
 impl Cluster {
@@ -77,7 +85,18 @@ impl Cluster {
         let core = Core::start("rasker-core")?;
         let (scheduler, scheduling) = scheduler_loop::scheduler();
         core.handle.spawn(scheduling);
+        let token = Token::generate().map_err(std::io::Error::other)?;
+        let credentials = Credentials { token };
+        let trust = Trust { credentials, server: None, client: None, insecure: false };
+        let address = if options.listens {
+            let served = serve_scheduler(&core, &scheduler, LOOPBACK, 0, &trust);
+            Some(served.map_err(std::io::Error::other)?)
+        } else {
+            None
+        };
         let cluster = Cluster {
+            address,
+            trust,
             core,
             scheduler,
             workers: Mutex::default(),
@@ -86,7 +105,7 @@ impl Cluster {
             sessions: Mutex::default(),
         };
         for index in 0..options.n_workers {
-            cluster.add_worker(options, index);
+            cluster.add_worker(options, index).map_err(std::io::Error::other)?;
         }
         Ok(cluster)
     }
@@ -100,14 +119,34 @@ impl Cluster {
         &self.arena
     }
 
-    fn add_worker(&self, options: &ClusterOptions, index: u32) {
+    fn add_worker(&self, options: &ClusterOptions, index: u32) -> Result<(), TransportError> {
         let id = WorkerId(self.scheduler.new_id());
         let (worker, events) = worker_loop::new_worker();
         self.directory.lock().insert(id, worker.clone());
         let shares_objects = matches!(options.executors, ExecutorKind::Threads(_));
+        let mut address = format!("inproc://{}/{index}", options.name);
+        let mut routes = None;
+        if self.address.is_some() {
+            let serving = serve_values(&worker, LOOPBACK, 0, &self.trust, self.link(), true);
+            let served = self.core.handle.block_on(serving)?;
+            address = served.address.clone();
+            routes = Some(served);
+        }
+        let mut executors = options.executors.clone();
+        let scheduler_address = self.address.clone();
+        executors.add_settings([
+            ("worker_address", address.clone().into()),
+            ("worker_name", index.to_string().into()),
+            (
+                "scheduler",
+                scheduler_address.unwrap_or_else(|| format!("inproc://{}", options.name)).into(),
+            ),
+            ("token", self.trust.credentials.token.to_hex().into()),
+        ]);
         let hello = WorkerHello {
             name: index.to_string(),
-            address: format!("inproc://{}/{index}", options.name),
+            address,
+            routes: routes.as_ref().map_or(String::new(), |routes| routes.routes.clone()),
             host: "127.0.0.1".into(),
             pid: std::process::id(),
             nthreads: options.nthreads,
@@ -128,7 +167,7 @@ impl Cluster {
                 shares_objects,
                 local_clients: shares_objects,
             },
-            executors: options.executors.clone(),
+            executors,
             link: self.link(),
             readers: Readers::new(self.directory.clone(), Access::default()),
             to_scheduler,
@@ -139,10 +178,12 @@ impl Cluster {
         self.core.handle.spawn(async move {
             let reason = worker_loop::run(handle, events, around).await;
             directory.lock().remove(&id);
+            drop(routes);
             scheduler.send(scheduler_loop::Input::WorkerLeft(id, reason));
             let _ = ended.send(());
         });
         self.workers.lock().push((worker, end));
+        Ok(())
     }
 
     /// A new client of this cluster.

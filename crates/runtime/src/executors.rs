@@ -20,6 +20,19 @@ pub enum ExecutorKind {
     Processes { program: String, arguments: Vec<String>, settings: Datum },
 }
 
+impl ExecutorKind {
+    /// Adds to what executors are told before anything else.
+    pub(crate) fn add_settings<const N: usize>(&mut self, more: [(&str, Datum); N]) {
+        match self {
+            ExecutorKind::Processes { settings: Datum::Map(pairs), .. } => {
+                pairs.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
+            }
+            ExecutorKind::Processes { .. } => {}
+            ExecutorKind::Threads(runner) => runner.set_up(&Datum::from(more)),
+        }
+    }
+}
+
 /// An executor that was started; dropping it ends it.
 pub(crate) struct ExecutorLink {
     pub outlet: Outlet<ToExecutor>,

@@ -18,12 +18,13 @@
 //!   (guarded by `a_cluster_of_threads_runs_a_map`).
 //!
 //! Reading order: `runner`, `collector`, `pool`, `executors`, `executor_process`, `worker_loop`,
-//! `scheduler_loop`, `readers`, `session`, `cluster`, `wire`.
+//! `scheduler_loop`, `readers`, `session`, `cluster`, `node`, `wire`.
 
 mod cluster;
 mod collector;
 mod executor_process;
 mod executors;
+mod node;
 mod pool;
 mod readers;
 mod runner;
@@ -35,6 +36,8 @@ mod worker_loop;
 pub use cluster::{Cluster, ClusterOptions};
 pub use executor_process::serve_executor;
 pub use executors::ExecutorKind;
+pub use node::{RemoteSession, SchedulerNode, Trust, WorkerNode, WorkerNodeOptions};
+pub use rasker_transport::{Credentials, Fingerprint, TlsClient, TlsServer, Token};
 pub use readers::Got;
 pub use runner::{Runner, Sink};
 pub use session::{Answers, Callback, Session, Waiter};

@@ -91,7 +91,7 @@ impl Worker {
     }
 
     pub fn peer(&self) -> Peer {
-        Peer { worker: self.id, address: self.hello.address.clone(), name: self.hello.name.clone() }
+        Peer { worker: self.id, address: self.hello.routes.clone(), name: self.hello.name.clone() }
     }
 
     pub fn begin(&mut self, template: TemplateIx, count: u32, options: &Options) {

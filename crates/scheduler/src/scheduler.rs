@@ -143,7 +143,10 @@ impl Scheduler {
     /// Sends what the turn has gathered, one message of a kind per peer.
     fn speak(&mut self, out: &mut Vec<Action>) {
         for (&id, client) in &mut self.clients {
-            out.extend(client.out.drain(..).map(|message| Action::ToClient(id, message)));
+            // Answers come last: what they tell of has been told when they arrive.
+            let (answers, first): (Vec<_>, Vec<_>) =
+                client.out.drain(..).partition(|message| matches!(message, ToClient::Answer { .. }));
+            out.extend(first.into_iter().map(|message| Action::ToClient(id, message)));
             if !client.pending.is_empty() {
                 let runs = std::mem::take(&mut client.pending);
                 out.push(Action::ToClient(id, ToClient::Pending(runs)));
@@ -156,6 +159,7 @@ impl Scheduler {
                 let failed = std::mem::take(&mut client.failed);
                 out.push(Action::ToClient(id, ToClient::Failed(failed)));
             }
+            out.extend(answers.into_iter().map(|message| Action::ToClient(id, message)));
         }
         for &id in &self.alive {
             let worker = self.workers[id.0 as usize].as_deref_mut().expect("alive");

@@ -25,6 +25,7 @@ impl Cluster {
             let hello = WorkerHello {
                 name: format!("w{id}"),
                 address: format!("tcp://w{id}"),
+                routes: String::new(),
                 host: "here".into(),
                 pid: 0,
                 nthreads: 1,

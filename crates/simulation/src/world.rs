@@ -488,6 +488,7 @@ impl World {
         let hello = WorkerHello {
             name: format!("w{name}"),
             address: format!("sim://{}", id.0),
+            routes: String::new(),
             host: "sim".into(),
             pid: id.0,
             nthreads,
