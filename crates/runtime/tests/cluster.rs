@@ -95,6 +95,7 @@ fn cluster(n_workers: u32, nthreads: u32) -> Cluster {
         resources: Vec::new(),
         executors: ExecutorKind::Threads(Arc::new(Toy::default())),
         python: String::new(),
+        listens: false,
     };
     Cluster::start(&options).expect("a cluster starts")
 }
