@@ -28,7 +28,9 @@ class Options:
     ) -> None: ...
 
 class Handle(Generic[T]):
-    """A hold on one task; dropping it releases the task. `rasker.distributed.Future` derives from it.
+    """A hold on one task; dropping it releases the task.
+
+    `rasker.distributed.Future` derives from it.
 
     The native side makes instances of the class given to `register_classes`, without arguments.
     """
@@ -44,15 +46,17 @@ class Handle(Generic[T]):
     def wait(self, timeout: float | None = None) -> bool: ...  # False on time-out
     def value(self, timeout: float | None = None) -> T: ...  # raises the task's error, TimeoutError
     def failure(self, timeout: float | None = None) -> BaseException | None: ...
+    def traceback_text(self) -> str | None: ...  # None if the task did not fail
     def add_callback(self, callback: Callable[[], object]) -> None: ...
-    # runs once when the task has ended (at once, in the calling thread, if it has), else in the session's callback thread
+    # runs once when the task has ended: at once, in the calling thread, if it has, else in the
+    # session's callback thread
     def release(self) -> None: ...
 
 class Handles(Generic[T]):
     """The handles of one layer as a lazy sequence. `FutureList` derives from it.
 
-    Where the attribute `_items` of an instance is not None, that list stands for the sequence: the user has
-    changed it.
+    Where the attribute `_items` of an instance is not None, that list stands for the sequence: the
+    user has changed it.
     """
 
     session: Session
@@ -67,38 +71,73 @@ class Session:
     address: str
     status: str  # 'running' 'closed' 'lost'
     def submit(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None,
-        key: Hashable | None, options: Options | None,
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        key: Hashable | None,
+        options: Options | None,
     ) -> Handle[Any]: ...
     def map(
-        self, func: Callable[..., Any], iterables: tuple[Iterable[Any], ...], kwargs: dict[str, Any] | None,
-        key: str | list[Hashable] | None, options: Options | None,
+        self,
+        func: Callable[..., Any],
+        iterables: tuple[Iterable[Any], ...],
+        kwargs: dict[str, Any] | None,
+        key: str | list[Hashable] | None,
+        options: Options | None,
     ) -> Handles[Any]: ...
-    # `iterables` are zipped; a Handles among them stands for its futures; a `range` is never expanded
+    # `iterables` are zipped; a Handles among them stands for its futures; a `range` is never
+    # expanded
     def graph(
-        self, tasks: Sequence[tuple[Hashable, Callable[..., Any], tuple[Any, ...], dict[str, Any] | None]],
-        outputs: Sequence[Hashable], options: Options | None, annotations: Mapping[Hashable, Options] | None,
+        self,
+        tasks: Sequence[
+            tuple[Hashable, Callable[..., Any], tuple[Any, ...], dict[str, Any] | None]
+        ],
+        outputs: Sequence[Hashable],
+        options: Options | None,
+        annotations: Mapping[Hashable, Options] | None,
         fuse: bool,
     ) -> list[Handle[Any]]: ...
-    # arguments hold `Ref`s and Handles, nested in lists, tuples, dicts and sets; tasks not needed by `outputs` are
-    # culled; raises ValueError naming one cycle where there is one, KeyError naming a missing key
+    # arguments hold `Ref`s and Handles, nested in lists, tuples, dicts and sets; tasks not needed
+    # by `outputs` are culled; raises ValueError naming one cycle where there is one, KeyError
+    # naming a missing key
     def scatter(
-        self, values: Sequence[Any], keys: Sequence[Hashable] | None, workers: Sequence[str] | None, broadcast: bool,
+        self,
+        values: Sequence[Any],
+        keys: Sequence[Hashable] | None,
+        workers: Sequence[str] | None,
+        broadcast: bool,
         timeout: float | None,
     ) -> list[Handle[Any]]: ...
-    def values(self, handles: Sequence[Handle[Any]] | Handles[Any], skip_errors: bool, timeout: float | None) -> list[Any]: ...
-    def wait(self, handles: Sequence[Handle[Any]] | Handles[Any], count: int, timeout: float | None) -> bool: ...
+    def values(
+        self,
+        handles: Sequence[Handle[Any]] | Handles[Any],
+        skip_errors: bool,
+        timeout: float | None,
+    ) -> list[Any]: ...
+    def wait(
+        self, handles: Sequence[Handle[Any]] | Handles[Any], count: int, timeout: float | None
+    ) -> bool: ...
     # until `count` of them have ended; False on time-out
-    def adopt(self, key: Hashable) -> Handle[Any]: ...  # a future for a key that exists on the scheduler (Future(key))
+    def adopt(self, key: Hashable) -> Handle[Any]: ...
+    # a future for a key that exists on the scheduler (Future(key))
     def cancel(self, handles: Sequence[Handle[Any]], reason: str) -> None: ...
     def retry(self, handles: Sequence[Handle[Any]]) -> None: ...
     def query(self, what: str, argument: Any = None, timeout: float | None = None) -> Any: ...
-    # 'scheduler_info' 'who_has' 'has_what' 'nthreads' 'processing' 'call_stack' 'events' 'log_event' 'explain' 'story'
-    # 'call': (func, args, kwargs) of the task with this key, or of the task whose failure it carries; Handles as inputs
+    # 'scheduler_info' 'who_has' 'has_what' 'nthreads' 'processing' 'call_stack' 'events'
+    # 'log_event' 'explain' 'story'
+    # 'call': (func, args, kwargs) of the task with this key, or of the task whose failure it
+    # carries; Handles as inputs
     def run(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], workers: Sequence[str] | None,
-        wait: bool, timeout: float | None,
-    ) -> dict[str, Any]: ...  # worker address -> result or exception object; out of band, also on busy workers
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        workers: Sequence[str] | None,
+        wait: bool,
+        timeout: float | None,
+    ) -> dict[str, Any]: ...
+    # worker address -> result or exception object; out of band, also on busy workers
     def restart(self, timeout: float | None) -> None: ...
     def flush(self) -> None: ...  # everything submitted so far is on its way
     def bytes_sent(self) -> int: ...
@@ -108,28 +147,72 @@ class LocalCluster:
     """Scheduler and workers as threads of this process; executors as threads or processes."""
 
     def __init__(
-        self, *, n_workers: int, threads_per_worker: int, processes: bool, memory_limit: int, name: str | None,
-        local_directory: str | None, resources: Mapping[str, float] | None, listen: str | None, preload: Sequence[str],
+        self,
+        *,
+        n_workers: int,
+        threads_per_worker: int,
+        processes: bool,
+        memory_limit: int,
+        name: str | None,
+        local_directory: str | None,
+        resources: Mapping[str, float] | None,
+        listen: str | None,
+        preload: Sequence[str],
     ) -> None: ...
     address: str  # 'tcp://127.0.0.1:port' when listening, else 'inproc://…'
     def connect(self, name: str | None = None) -> Session: ...
     def close(self, timeout: float | None = None) -> None: ...
 
 def connect(
-    address: str, *, token_file: str | None, tls_ca_file: str | None, tls_fingerprint: str | None, name: str | None,
+    address: str,
+    *,
+    token_file: str | None,
+    tls_ca_file: str | None,
+    tls_fingerprint: str | None,
+    name: str | None,
     timeout: float,
 ) -> Session: ...
 def run_scheduler(
-    *, host: str, port: int, scheduler_file: str | None, token_file: str | None, tls_cert: str | None,
-    tls_key: str | None, insecure: bool, name: str | None, idle_timeout: float | None, preload: Sequence[str],
+    *,
+    host: str,
+    port: int,
+    scheduler_file: str | None,
+    token_file: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+    insecure: bool,
+    name: str | None,
+    idle_timeout: float | None,
+    preload: Sequence[str],
 ) -> int: ...  # blocks; Ctrl-C and SIGTERM end it cleanly; the exit status
 def run_worker(
-    address: str | None, *, scheduler_file: str | None, host: str | None, port: int, name: str | None, nthreads: int, nworkers: int,
-    memory_limit: int, resources: Mapping[str, float] | None, preload: Sequence[str], local_directory: str | None,
-    token_file: str | None, tls_ca_file: str | None, tls_fingerprint: str | None, processes: bool, death_timeout: float | None,
+    address: str | None,
+    *,
+    scheduler_file: str | None,
+    host: str | None,
+    port: int,
+    name: str | None,
+    nthreads: int,
+    nworkers: int,
+    memory_limit: int,
+    resources: Mapping[str, float] | None,
+    preload: Sequence[str],
+    local_directory: str | None,
+    token_file: str | None,
+    tls_ca_file: str | None,
+    tls_fingerprint: str | None,
+    processes: bool,
+    death_timeout: float | None,
 ) -> int: ...
-def register_classes(future: type, futures: type, errors: Mapping[str, type[BaseException]]) -> None: ...
-# errors by name: 'CancelledError' 'KilledWorker' 'TimeoutError' 'LostError' 'SchedulerClosedError' …
-def current_task() -> dict[str, Any] | None: ...  # inside a task: 'key', 'worker_address', 'worker_name', 'address' (of the scheduler)
+def executor_main() -> None: ...  # serves the worker at standard input; never returns
+def register_classes(
+    future: type, futures: type, errors: Mapping[str, type[BaseException]]
+) -> None: ...
+# errors by name: 'CancelledError' 'KilledWorker' 'TimeoutError' 'LostError'
+# 'SchedulerClosedError' …
+def current_task() -> dict[str, Any] | None: ...
+# inside a task: 'key', 'worker_address', 'worker_name', 'address' (of the scheduler)
+def running_tasks() -> list[tuple[int, str]]: ...
+# threads and keys of the tasks that run in this process
 def secede() -> None: ...
 def rejoin() -> None: ...

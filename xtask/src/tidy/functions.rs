@@ -98,7 +98,9 @@ fn find_python(lines: &[Line]) -> Vec<Function> {
         };
         let name: String = rest.chars().take_while(|c| is_word(*c)).collect();
         // The head may span lines and close at the indentation of its `def`.
-        let head = (first..lines.len()).find(|n| lines[*n].code.trim_end().ends_with(':'));
+        // In a stub the body is an ellipsis behind it.
+        let ends_head = |code: &str| code.ends_with(':') || code.ends_with(": ...");
+        let head = (first..lines.len()).find(|n| ends_head(lines[*n].code.trim_end()));
         let head = head.unwrap_or(first);
         let mut last = head;
         for (number, other) in lines.iter().enumerate().skip(head + 1) {
@@ -137,6 +139,14 @@ mod tests {
         let text = "def a(\n    x,\n):\n    \"\"\"One.\n    two\n    \"\"\"\n    return x\n\n\nclass B:\n    \
                     async def c(self):\n        pass\n\n    y = 1\n";
         let expected = [("a".to_owned(), 1, 5), ("c".to_owned(), 11, 2)];
+        assert_eq!(extents(Language::Python, text), expected);
+    }
+
+    #[test]
+    fn functions_of_a_stub_end_with_their_heads() {
+        let text = "def a(\n    x: int,\n) -> int: ...  # one\ndef b() -> None: ...\nclass C:\n    \
+                    x: int\n";
+        let expected = [("a".to_owned(), 1, 3), ("b".to_owned(), 4, 1)];
         assert_eq!(extents(Language::Python, text), expected);
     }
 }
