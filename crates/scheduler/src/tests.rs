@@ -292,7 +292,7 @@ fn a_chain_of_a_million_is_released() {
         assert_eq!(cluster.scheduler.n_tasks(), u64::from(LENGTH));
         cluster.client(FromClient::Release(vec![task(1, LENGTH - 1).run()]));
         assert_eq!(cluster.scheduler.n_tasks(), 0);
-        cluster.submit(vec![chain(2, LENGTH)]);
+        cluster.submit(vec![chain(2, LENGTH / 10)]);
         let reason = String::new();
         cluster.client(FromClient::Cancel { runs: vec![task(2, 0).run()], reason });
         cluster.turn();
@@ -345,4 +345,17 @@ fn a_released_key_starts_a_new_generation() {
     cluster.run();
     assert_eq!((cluster.given.len(), cluster.scheduler.n_stale()), (1, 1));
     assert_eq!(cluster.scheduler.check(), Vec::<String>::new());
+}
+
+#[test]
+fn a_key_whose_input_was_cancelled_may_be_used_anew() {
+    let mut cluster = Cluster::new(1);
+    cluster.submit(vec![page(1, &[(1, 0, vec![]), (2, 0, vec![task(1, 0)])])]);
+    let reason = String::new();
+    cluster.client(FromClient::Cancel { runs: vec![task(1, 0).run()], reason });
+    cluster.run();
+    assert_eq!((cluster.finished, cluster.failed), (0, 2));
+    cluster.submit(vec![page(2, &[(2, 0, vec![])])]);
+    cluster.run();
+    assert_eq!((cluster.finished, cluster.failed), (1, 2));
 }

@@ -154,6 +154,10 @@ impl Scheduler {
             self.release_inputs(task);
         }
         let reason = self.failure(failure).clone();
+        if reason.kind == FailureKind::Cancelled {
+            // Clients take the key of a cancelled task for a free one, so nothing joins it here.
+            self.table.remove_key(task);
+        }
         self.tell_wanting(task, |client, run| client.failed.push((run, reason.clone())));
         self.each_dependent(task, |s, dependent| {
             if matches!(s.state(dependent), State::Waiting { .. } | State::Ready) {
