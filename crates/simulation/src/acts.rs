@@ -13,7 +13,7 @@ fn key_of(seed: u64, parts: impl IntoIterator<Item = u64>) -> Key {
     Key((u128::from(hash) << 64) | u128::from(mix(hash, 7)))
 }
 
-fn any_template(scene: &mut Scene<'_>) -> TemplateId {
+pub(crate) fn any_template(scene: &mut Scene<'_>) -> TemplateId {
     let swarm = scene.swarm;
     let mut deeds = vec![Deed::Small; 3];
     let mut add = |on: bool, deed: Deed, n: usize| {
@@ -137,7 +137,7 @@ impl User {
         self.add_handle(TaskId::new(layer, 0), count, true, nodes);
     }
 
-    fn any_tasks(&mut self, scene: &mut Scene<'_>, n: usize) -> Vec<(TaskId, NodeId)> {
+    pub(crate) fn any_tasks(&mut self, scene: &mut Scene<'_>, n: usize) -> Vec<(TaskId, NodeId)> {
         let mut tasks = Vec::new();
         for _ in 0..n {
             if self.handles.is_empty() {
@@ -195,7 +195,7 @@ impl User {
         self.enter_map(scene, template, key, inputs, calls);
     }
 
-    fn enter(
+    pub(crate) fn enter(
         &mut self,
         scene: &mut Scene<'_>,
         key: Option<Key>,
@@ -252,89 +252,6 @@ impl User {
     fn joined(&self, task: TaskId, node: NodeId) -> NodeId {
         let held = self.handles.iter().find(|handle| handle.first == task && !handle.is_layer);
         held.map_or(node, |handle| handle.nodes[0])
-    }
-
-    /// A graph of listed tasks of some shape.
-    fn page(&mut self, scene: &mut Scene<'_>) {
-        let size = scene.swarm.size as usize;
-        let n_held = scene.random.below(3) as usize;
-        let mut pool = self.any_tasks(scene, n_held);
-        let shape = scene.random.below(6);
-        let n = scene.random.between(1, scene.swarm.size) as usize;
-        let call = |scene: &mut Scene<'_>, pure: u64| {
-            let arg = if scene.random.chance(pure) {
-                scene.random.below(6)
-            } else {
-                scene.random.next() >> 1
-            };
-            (any_template(scene), arg as i64)
-        };
-        scene.book.count("a page was submitted");
-        match shape {
-            0 => {
-                for _ in 0..n.min(20) {
-                    let call = call(scene, 100);
-                    self.enter(scene, None, call, &[], true);
-                }
-            }
-            1 => {
-                let length = if scene.random.chance(10) { 1000 } else { n * 2 };
-                let mut last: Vec<_> = pool.pop().into_iter().collect();
-                for i in 0..length {
-                    let call = call(scene, 30);
-                    last = vec![self.enter(scene, None, call, &last, i + 1 == length)];
-                }
-            }
-            2 => {
-                let width = if scene.random.chance(10) { 500 } else { n };
-                for _ in 0..width {
-                    let call = call(scene, 0);
-                    pool.push(self.enter(scene, None, call, &[], false));
-                }
-                let call = call(scene, 0);
-                self.enter(scene, None, call, &pool, true);
-            }
-            3 => {
-                let mut level = pool;
-                for _ in 0..n.max(2) {
-                    let call = call(scene, 100);
-                    level.push(self.enter(scene, None, call, &[], false));
-                }
-                while level.len() > 1 {
-                    let is_root = level.len() <= 2;
-                    let mut next = Vec::new();
-                    for pair in level.chunks(2) {
-                        let call = call(scene, 100);
-                        next.push(self.enter(scene, None, call, pair, is_root));
-                    }
-                    level = next;
-                }
-            }
-            4 => {
-                let top = call(scene, 100);
-                let top = self.enter(scene, None, top, &pool, false);
-                let sides: Vec<_> = (0..scene.random.between(2, 5))
-                    .map(|_| {
-                        let call = call(scene, 0);
-                        self.enter(scene, None, call, &[top], false)
-                    })
-                    .collect();
-                let bottom = call(scene, 100);
-                self.enter(scene, None, bottom, &sides, true);
-            }
-            _ => {
-                for i in 0..size.min(60) {
-                    let call = call(scene, 30);
-                    let n = scene.random.below(4) as usize;
-                    let mut inputs = Vec::new();
-                    for _ in 0..n.min(pool.len()) {
-                        inputs.push(*scene.random.pick(&pool));
-                    }
-                    let wanted = i + 1 == size.min(60) || scene.random.chance(30);
-                    pool.push(self.enter(scene, None, call, &inputs, wanted));
-                }
-            }
-        }
     }
 
     /// The same key again and again, for one call after the other.

@@ -16,11 +16,12 @@
 //! - A seed decides everything (guarded by `two_runs_of_one_seed_are_equal`).
 //! - Many seeds pass (guarded by `thousands_of_seeds_pass`).
 //!
-//! Reading order: `swarm`, `oracle`, `executor`, `user`, `acts`, `world`.
+//! Reading order: `swarm`, `oracle`, `executor`, `user`, `acts`, `pages`, `world`.
 
 mod acts;
 mod executor;
 mod oracle;
+mod pages;
 mod random;
 mod swarm;
 mod user;
@@ -45,7 +46,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { check_every: 1, events_max: 400_000, exact: false, verbose: false }
+        Options { check_every: 1, events_max: 3_000_000, exact: false, verbose: false }
     }
 }
 
