@@ -223,6 +223,19 @@ impl<'a> Reader<'a> {
         if count > self.bytes.len() { Err(damaged()) } else { Ok(count) }
     }
 
+    fn items<'py>(
+        &mut self,
+        py: Python<'py>,
+        context: &mut impl Context<'py>,
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let n = self.count()?;
+        let mut items = Vec::with_capacity(n);
+        for _ in 0..n {
+            items.push(self.read(py, context)?);
+        }
+        Ok(items)
+    }
+
     pub fn read<'py>(
         &mut self,
         py: Python<'py>,
@@ -250,22 +263,8 @@ impl<'a> Reader<'a> {
                 let n = self.varint()? as usize;
                 PyBytes::new(py, self.take(n)?).into_any()
             }
-            TUPLE => {
-                let n = self.count()?;
-                let mut items = Vec::with_capacity(n);
-                for _ in 0..n {
-                    items.push(self.read(py, context)?);
-                }
-                PyTuple::new(py, items)?.into_any()
-            }
-            LIST => {
-                let n = self.count()?;
-                let mut items = Vec::with_capacity(n);
-                for _ in 0..n {
-                    items.push(self.read(py, context)?);
-                }
-                PyList::new(py, items)?.into_any()
-            }
+            TUPLE => PyTuple::new(py, self.items(py, context)?)?.into_any(),
+            LIST => PyList::new(py, self.items(py, context)?)?.into_any(),
             DICT => {
                 let dict = PyDict::new(py);
                 for _ in 0..self.count()? {
@@ -274,18 +273,8 @@ impl<'a> Reader<'a> {
                 }
                 dict.into_any()
             }
-            tag @ (SET | FROZEN_SET) => {
-                let n = self.count()?;
-                let mut items = Vec::with_capacity(n);
-                for _ in 0..n {
-                    items.push(self.read(py, context)?);
-                }
-                if tag == SET {
-                    PySet::new(py, items)?.into_any()
-                } else {
-                    PyFrozenSet::new(py, items)?.into_any()
-                }
-            }
+            SET => PySet::new(py, self.items(py, context)?)?.into_any(),
+            FROZEN_SET => PyFrozenSet::new(py, self.items(py, context)?)?.into_any(),
             PICKLE => {
                 let n = self.varint()? as usize;
                 pickle::loads(py, self.take(n)?)?

@@ -68,7 +68,10 @@ pub struct Options {
 #[pymethods]
 impl Options {
     #[new]
-    #[pyo3(signature = (*, priority=0.0, retries=0, workers=None, allow_other_workers=false, resources=None, pure=true))]
+    #[pyo3(signature = (
+        *, priority=0.0, retries=0, workers=None, allow_other_workers=false, resources=None,
+        pure=true
+    ))]
     fn new(
         priority: f64,
         retries: u8,

@@ -62,6 +62,8 @@ pub(crate) struct Worker {
     processing: Map<TemplateIx, u32>,
     available: Vec<(String, f64)>,
     pub known: HashSet<TemplateId, foldhash::fast::FixedState>,
+    /// It was asked for calls back, and has finished none since: what it gave back may come to it
+    /// again, so asking at once would go round in circles.
     pub retracting: bool,
     // What is to be said at the end of the turn.
     pub calls: Vec<Calls>,

@@ -20,12 +20,6 @@ impl Scheduler {
                 self.each_current(worker, run, attempt, |s, task| s.on_crashed(task, &reason));
             }
             Progress::Retracted { run, attempt } => {
-                // An empty answer leaves the question closed until the worker has moved on.
-                if run.count > 0
-                    && let Some(worker) = self.worker_mut(worker)
-                {
-                    worker.retracting = false;
-                }
                 // An input may have been lost meanwhile, so the call is planned anew.
                 self.each_current(worker, run, attempt, Scheduler::take_back);
             }

@@ -544,6 +544,11 @@ impl Scheduler {
             }
         }
         for task in again {
+            if matches!(self.state(task), State::Memory { .. }) {
+                // Somebody else's retry was first; whoever asks now does not know it any more.
+                self.report(task);
+                continue;
+            }
             self.tell_wanting(task, |client, run| client.pending.push(run));
             self.todo.push(Step::Compute(task));
         }
