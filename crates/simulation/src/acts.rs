@@ -312,13 +312,15 @@ impl User {
         for handle in &self.handles {
             for at in 0..handle.count.min(50) {
                 if matches!(self.client.ending(handle.task(at)), Some(Ending::Failed(_))) {
-                    failed.push(handle.task(at));
+                    failed.push((handle.task(at), handle.nodes[at as usize]));
                 }
             }
         }
         failed.truncate(scene.random.between(1, 20) as usize);
         if !failed.is_empty() {
             scene.book.count("a failed task was retried");
+            failed.iter().for_each(|(_, node)| scene.oracle.retry(*node));
+            let failed: Vec<TaskId> = failed.into_iter().map(|(task, _)| task).collect();
             self.look_again(&failed);
             self.client.retry(failed, &mut self.actions);
         }

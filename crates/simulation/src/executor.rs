@@ -50,6 +50,12 @@ impl Executor {
         self.queue.is_empty() && self.running.is_empty() && self.live.is_empty()
     }
 
+    /// What keeps the executor from being empty, in words.
+    pub fn leftovers(&self) -> String {
+        let (queued, running) = (self.queue.len(), self.running.len());
+        format!("{queued} queued, {running} running, live {:?}", self.live.keys())
+    }
+
     pub fn handle(&mut self, message: ToExecutor, say: &mut Vec<FromExecutor>) {
         match message {
             ToExecutor::Setup(_) | ToExecutor::Close => {}

@@ -128,8 +128,8 @@ fn nothing_is_left(world: &World) -> Result<(), String> {
         if !node.machine.is_idle() {
             return Err(format!("{id:?} is not idle: {}", node.machine.leftovers()));
         }
-        if node.executors.values().any(|executor| !executor.is_empty()) {
-            return Err(format!("an executor of {id:?} is not empty"));
+        if let Some(executor) = node.executors.values().find(|executor| !executor.is_empty()) {
+            return Err(format!("an executor of {id:?} still has {}", executor.leftovers()));
         }
     }
     Ok(())

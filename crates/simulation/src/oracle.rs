@@ -53,6 +53,7 @@ struct Node {
     is_scattered: bool,
     may_be_missing: bool,
     is_cancelled: bool,
+    is_retried: bool,
     is_poison: bool,
 }
 
@@ -77,6 +78,7 @@ impl Oracle {
             is_scattered: false,
             may_be_missing: false,
             is_cancelled: false,
+            is_retried: false,
             is_poison: deed == Deed::Poison,
         })
     }
@@ -90,6 +92,7 @@ impl Oracle {
             is_scattered: false,
             may_be_missing: false,
             is_cancelled: false,
+            is_retried: false,
             is_poison: false,
         }
     }
@@ -128,6 +131,15 @@ impl Oracle {
         }
     }
 
+    pub fn retry(&mut self, id: NodeId) {
+        let node = &mut self.nodes[id.0 as usize];
+        node.is_retried = true;
+        if node.may_be_missing {
+            let of = node.inputs[0];
+            self.retry(of);
+        }
+    }
+
     pub fn restart(&mut self) {
         self.is_restarted = true;
     }
@@ -149,8 +161,11 @@ impl Oracle {
         let n = self.n_deaths + self.n_losses;
         let mut seen = HashSet::from([id]);
         let mut open = vec![id];
+        // A failed task keeps no scattered value that its user lets go; tried again, it lacks it.
+        let mut is_retried = false;
         while let Some(at) = open.pop() {
             let node = self.node(at);
+            is_retried |= node.is_retried;
             let is_excused = match failure.kind {
                 FailureKind::Exception => node.may_raise,
                 FailureKind::Cancelled => {
@@ -158,7 +173,7 @@ impl Oracle {
                 }
                 FailureKind::Killed => node.is_poison || n > 3,
                 FailureKind::Lost => {
-                    let is_gone = n > 0 || node.is_cancelled;
+                    let is_gone = n > 0 || node.is_cancelled || is_retried;
                     node.may_be_missing || self.is_restarted || (node.is_scattered && is_gone)
                 }
                 FailureKind::Unpicklable => false,
