@@ -27,6 +27,7 @@ impl Cluster {
         cluster.event(Event::ClientJoined { client: CLIENT, name: "zero".into() });
         for id in 0..n_workers {
             let hello = WorkerHello {
+                routes: String::new(),
                 name: format!("w{id}"),
                 address: format!("zero://{id}"),
                 host: "zero".into(),
