@@ -545,6 +545,8 @@ impl Scheduler {
         }
         for task in again {
             self.tell_wanting(task, |client, run| client.pending.push(run));
+            // Somebody else's retry may have made the value already.
+            self.report(task);
             self.todo.push(Step::Compute(task));
         }
     }
