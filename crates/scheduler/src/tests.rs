@@ -360,3 +360,29 @@ fn a_key_whose_input_was_cancelled_may_be_used_anew() {
     cluster.run();
     assert_eq!((cluster.finished, cluster.failed), (1, 2));
 }
+
+#[test]
+fn a_value_that_was_freed_is_made_again_at_another_attempt() {
+    let mut cluster = Cluster::new(1);
+    cluster.submit(vec![page(1, &[(1, 0, vec![]), (2, 0, vec![task(1, 0)])])]);
+    cluster.run();
+    cluster.client(FromClient::Release(vec![task(1, 0).run()]));
+    cluster.given.clear();
+    // The reader's recipe needs it once more.
+    cluster.leave(0);
+    cluster.join(1);
+    cluster.run();
+    let given = [(WorkerId(1), task(1, 0).run(), 1), (WorkerId(1), task(1, 1).run(), 1)];
+    assert_eq!(cluster.given, given);
+}
+
+#[test]
+fn a_retry_that_comes_after_the_value_hears_of_it_again() {
+    let mut cluster = Cluster::new(1);
+    cluster.submit(vec![inc(1, 1)]);
+    cluster.run();
+    assert_eq!(cluster.finished, 1);
+    cluster.client(FromClient::Retry(vec![task(1, 0)]));
+    cluster.run();
+    assert_eq!((cluster.finished, cluster.given.len()), (2, 1));
+}

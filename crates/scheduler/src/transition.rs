@@ -212,6 +212,8 @@ impl Scheduler {
             State::Memory { .. } => {
                 self.free(task);
                 self.set(task, State::Released);
+                // Its worker may keep the value while a call reads it: the next one is told apart.
+                self.table.task_mut(task).attempt += 1;
             }
             State::Waiting { .. } | State::Ready => {
                 self.set(task, State::Released);
