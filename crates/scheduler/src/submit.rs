@@ -550,8 +550,6 @@ impl Scheduler {
                 continue;
             }
             self.tell_wanting(task, |client, run| client.pending.push(run));
-            // Somebody else's retry may have made the value already.
-            self.report(task);
             self.todo.push(Step::Compute(task));
         }
     }
