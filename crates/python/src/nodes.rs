@@ -68,6 +68,24 @@ fn await_scheduler_file(py: Python<'_>, path: &str, timeout: f64) -> PyResult<Pl
     read_scheduler_file(py, path)
 }
 
+fn place_of(
+    py: Python<'_>,
+    address: Option<&str>,
+    scheduler_file: Option<&str>,
+    timeout: f64,
+) -> PyResult<Place> {
+    match (address, scheduler_file) {
+        (_, Some(path)) => await_scheduler_file(py, path, timeout),
+        (Some(address), None) => {
+            Ok(Place { address: normal(address), token: None, fingerprint: None })
+        }
+        (None, None) => {
+            let text = "name a scheduler: an address, or --scheduler-file";
+            Err(PyValueError::new_err(text))
+        }
+    }
+}
+
 fn trust_for(
     place: &Place,
     token_file: Option<&str>,
@@ -306,14 +324,7 @@ pub fn run_worker(
     let _ = local_directory;
     end_on_signals(py)?;
     let timeout = death_timeout.unwrap_or(30.0);
-    let place = match (address, scheduler_file) {
-        (_, Some(path)) => await_scheduler_file(py, path, timeout)?,
-        (Some(address), None) => Place { address: normal(address), token: None, fingerprint: None },
-        (None, None) => {
-            let text = "name a scheduler: an address, or --scheduler-file";
-            return Err(PyValueError::new_err(text));
-        }
-    };
+    let place = place_of(py, address, scheduler_file, timeout)?;
     let mut trust = trust_for(&place, token_file, tls_ca_file, tls_fingerprint)?;
     let host = host.map_or_else(|| host_for(&place.address), str::to_owned);
     trust.server = server_for(&host, tls_cert, tls_key, insecure)?;

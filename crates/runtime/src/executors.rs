@@ -4,7 +4,9 @@ use crate::pool::Pool;
 use crate::runner::Runner;
 use crate::wire::{Outlet, outlet, pump};
 use crate::worker_loop::{Input, WorkerInbox};
+use rasker_graph::Blob;
 use rasker_protocol::{Datum, ExecutorId, FromExecutor, ToExecutor};
+use rasker_store::Segment;
 use rasker_transport::{Connection, LinkOptions, Sender};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -85,7 +87,11 @@ pub(crate) fn launch(
             let inbox = inbox.clone();
             tokio::spawn(async move {
                 let reports = inbox.clone();
-                let ended = pump(receiver, move |message| {
+                let ended = pump(receiver, move |mut message| {
+                    if let FromExecutor::Answer { answer, .. } = &mut message {
+                        // Answers leave the host as they are, also large ones.
+                        *answer = copied(answer);
+                    }
                     reports.send(Input::FromExecutor(id, message)).is_ok()
                 })
                 .await;
@@ -94,6 +100,14 @@ pub(crate) fn launch(
             });
             Ok(ExecutorLink { outlet: to_executor, sender: Some(sender) })
         }
+    }
+}
+
+/// The bytes of a blob that may have come as a segment.
+fn copied(blob: &Blob) -> Blob {
+    match blob.local::<Segment>() {
+        Some(segment) => segment.as_slice().to_vec().into(),
+        None => blob.clone(),
     }
 }
 

@@ -126,9 +126,41 @@ impl Arena {
         self.shared.state.lock().reserved_nbytes
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Returns wholly free regions to the kernel, all but one region's worth.
     pub fn trim(&self) {
         self.shared.trim(self.shared.options.region_nbytes);
+    }
+}
+
+/// For `fork`.
+impl Shared {
+    /// Locks the state until it is unlocked by force.
+    pub(crate) fn lock_over_fork(&self) {
+        std::mem::forget(self.state.lock());
+    }
+
+    /// # Safety
+    ///
+    /// This thread has called `lock_over_fork`.
+    pub(crate) unsafe fn unlock_after_fork(&self, in_child: bool) {
+        // SAFETY: the caller's word.
+        unsafe { crate::fork::unlock(&self.state, in_child) };
+    }
+
+    /// Puts a copy of its own in the place of each region; false if there is too little memory.
+    ///
+    /// # Safety
+    ///
+    /// This thread has called `lock_over_fork` and is the only one of its process.
+    pub(crate) unsafe fn copy_regions(&self) -> bool {
+        // SAFETY: the caller's word.
+        let state = unsafe { &*self.state.data_ptr() };
+        let mut regions = state.regions.values();
+        regions.all(|region| region.memory.mapping().become_private(region.reserved_nbytes))
     }
 }
 
