@@ -82,9 +82,9 @@ impl Scheduler {
     /// `count` calls like this one are off the worker's hands.
     pub(crate) fn unload(&mut self, task: TaskRef, count: u32, worker: WorkerId) {
         let Some(template) = self.template_of(task) else { return };
-        let options = self.table.options(task).clone();
-        if let Some(worker) = self.worker_mut(worker) {
-            worker.end(template, count, &options);
+        let worker = self.workers.get_mut(worker.0 as usize).and_then(|w| w.as_deref_mut());
+        if let Some(worker) = worker {
+            worker.end(template, count, self.table.options(task));
         }
     }
 

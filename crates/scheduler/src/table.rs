@@ -211,10 +211,13 @@ impl LayerState {
     /// Makes records up to at least `end`; new ones are roots that wait for the cursor.
     /// Returns how many were made.
     pub fn expand(&mut self, end: u32) -> u32 {
+        self.expand_as(end, State::Ready)
+    }
+    pub fn expand_as(&mut self, end: u32, state: State) -> u32 {
         let before = self.expanded;
         while self.expanded < end {
             let n = CHUNK.min(self.count - self.expanded);
-            let task = Task::new(State::Ready, self.wanted);
+            let task = Task::new(state, self.wanted);
             self.chunks.push(vec![task; n as usize].into());
             self.expanded += n;
         }
@@ -234,7 +237,8 @@ pub(crate) struct Table {
     pub by_layer_key: Map<Key, u32>,
     by_key: HashTable<TaskRef>,
     edges: Vec<Edge>,
-    free_edge: Option<u32>,
+    /// Heads of lists that nobody needs: their edges are used again one by one.
+    free_edges: Vec<u32>,
     /// Further holders of values.
     pub replicas: Map<TaskRef, SmallVec<[WorkerId; 2]>>,
     /// Further wishes: the client, and its own name for the task.
@@ -345,6 +349,12 @@ impl Table {
         self.by_key = by_key;
     }
 
+    pub fn reserve_keys(&mut self, n: usize) {
+        let mut by_key = std::mem::take(&mut self.by_key);
+        by_key.reserve(n, |task| self.own_key(*task).map_or(0, |key| key.0 as u64));
+        self.by_key = by_key;
+    }
+
     pub fn remove_key(&mut self, task: TaskRef) {
         let Some(key) = self.own_key(task) else { return };
         if let Ok(entry) = self.by_key.find_entry(key.0 as u64, |other| *other == task) {
@@ -356,10 +366,13 @@ impl Table {
         let next = self.task(dependency).dependents;
         let serial = self.layer(dependent.layer).serial;
         let edge = Edge { dependent, serial, next };
-        let at = match self.free_edge {
-            Some(at) => {
-                let follow = self.edges[at as usize].next;
-                self.free_edge = (follow != NO_EDGE).then_some(follow);
+        let at = match self.free_edges.last_mut() {
+            Some(first) => {
+                let at = *first;
+                match self.edges[at as usize].next {
+                    NO_EDGE => drop(self.free_edges.pop()),
+                    follow => *first = follow,
+                }
                 self.edges[at as usize] = edge;
                 at
             }
@@ -374,14 +387,8 @@ impl Table {
     /// Forgets a task's list of dependents.
     pub fn clear_edges(&mut self, task: TaskRef) {
         let head = std::mem::replace(&mut self.task_mut(task).dependents, NO_EDGE);
-        let mut at = head;
-        while at != NO_EDGE {
-            let next = self.edges[at as usize].next;
-            if next == NO_EDGE {
-                self.edges[at as usize].next = self.free_edge.unwrap_or(NO_EDGE);
-                self.free_edge = Some(head);
-            }
-            at = next;
+        if head != NO_EDGE {
+            self.free_edges.push(head);
         }
     }
 
