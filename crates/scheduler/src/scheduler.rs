@@ -126,7 +126,7 @@ impl Scheduler {
         }
         match message {
             FromWorker::Progress(items) => {
-                for item in items {
+                for item in &items {
                     self.on_progress(worker, item);
                     self.settle();
                 }

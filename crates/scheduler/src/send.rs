@@ -1,7 +1,7 @@
 //! What a worker is told of the calls it gets.
 
 use crate::scheduler::Scheduler;
-use crate::table::{MapInput, PageRecipe, Recipe, State, TaskList, TaskRef};
+use crate::table::{MapInput, Recipe, State, TaskList, TaskRef};
 use crate::template::TemplateIx;
 use rasker_graph::{Input, Key, Run};
 use rasker_protocol::{CallWork, Calls, Label, Source, WorkerId};
@@ -87,10 +87,9 @@ impl Scheduler {
         match &self.table.layer(task.layer).recipe {
             Recipe::Page(page) => {
                 let args = self.table.args(task).expect("a page has arguments");
-                let span = PageRecipe::span(&page.dependency_ends, task.index);
                 CallWork::One {
                     args,
-                    dependencies: page.dependencies[span].iter().map(id).collect(),
+                    dependencies: page.reads(task.index).iter().map(id).collect(),
                 }
             }
             Recipe::Map(map) => {
@@ -133,7 +132,7 @@ impl Scheduler {
                 let text = page.names.binary_search_by_key(&task.index, |(index, _)| *index);
                 Label {
                     name: self.templates.get(template).template.name.clone(),
-                    key: page.keys[task.index as usize],
+                    key: page.task(task.index).key,
                     layer: false,
                     text: text.ok().map(|at| page.names[at].1.clone()),
                 }

@@ -1,7 +1,9 @@
 //! What clients ask for: layers, values of their own, and to let go of both.
 
 use crate::scheduler::{Scheduler, Step};
-use crate::table::{MapInput, MapRecipe, PageRecipe, Recipe, State, Table, TaskList, TaskRef};
+use crate::table::{
+    Listed, MapInput, MapRecipe, PageRecipe, Recipe, State, Table, TaskList, TaskRef,
+};
 use crate::template::TemplateIx;
 use rasker_graph::{
     ClientId, Input, Key, Layer, LayerId, MapWork, Page, Run, TaskId, TemplateId, Work,
@@ -103,17 +105,26 @@ impl Scheduler {
         let find = |s: &Scheduler, id: &TemplateId| s.templates.find(*id);
         let templates = page.templates.iter().map(|id| find(self, id)).collect::<Option<_>>()?;
         let fused = page.fused.iter().map(|(at, id)| Some((*at, find(self, id)?)));
+        let mut from = 0;
+        let tasks = (0..page.len()).map(|i| {
+            let end = page.dependency_ends[i];
+            let reads = (std::mem::replace(&mut from, end), end);
+            Listed {
+                key: page.keys[i],
+                template: page.template[i],
+                args_end: page.arg_ends[i],
+                reads,
+            }
+        });
+        let tasks = tasks.collect();
         Some(PageRecipe {
             templates,
             fused: fused.collect::<Option<_>>()?,
-            template: std::mem::take(&mut page.template),
-            keys: std::mem::take(&mut page.keys),
+            tasks,
             names: std::mem::take(&mut page.names),
             options: std::mem::take(&mut page.options),
-            arg_ends: std::mem::take(&mut page.arg_ends),
             args: std::mem::take(&mut page.args).into(),
             blobs: std::mem::take(&mut page.blobs),
-            dependency_ends: std::mem::take(&mut page.dependency_ends),
             // Filled task by task: a task may depend on earlier ones of its own page.
             dependencies: Vec::with_capacity(page.dependencies.len()),
         })
@@ -154,7 +165,7 @@ impl Scheduler {
         let mut from = 0;
         for index in 0..count {
             let task = TaskRef { layer: slot, index };
-            let end = self.page_mut(slot).dependency_ends[index as usize] as usize;
+            let end = page.dependency_ends[index as usize] as usize;
             read.clear();
             for dependency in &page.dependencies[from..end] {
                 read.push(self.resolve_in(id, slot, *dependency));

@@ -155,23 +155,40 @@ pub(crate) enum MapInput {
 
 pub(crate) struct PageRecipe {
     pub templates: Vec<TemplateIx>,
-    pub template: Vec<u32>,
-    pub keys: Vec<Key>,
+    pub tasks: Vec<Listed>,
     pub names: Vec<(u32, Arc<str>)>,
     pub options: Vec<(u32, Arc<Options>)>,
-    pub arg_ends: Vec<u32>,
     pub args: bytes::Bytes,
     pub blobs: Vec<(u32, Blob)>,
-    pub dependency_ends: Vec<u32>,
     pub dependencies: Vec<TaskRef>,
     pub fused: Vec<(u32, TemplateIx)>,
 }
 
+/// What is kept of a listed task, side by side: in a large graph each separate column would be
+/// another line of memory that is not in the cache.
+pub(crate) struct Listed {
+    pub key: Key,
+    /// Place of its template among the page's.
+    pub template: u32,
+    /// Where its arguments end; they begin where those of the task before end.
+    pub args_end: u32,
+    /// Where its dependencies begin and end.
+    pub reads: (u32, u32),
+}
+
+const _: () = assert!(size_of::<Listed>() <= 32);
+
 impl PageRecipe {
-    pub fn span(ends: &[u32], index: u32) -> std::ops::Range<usize> {
-        let i = index as usize;
-        let start = if i == 0 { 0 } else { ends[i - 1] as usize };
-        start..ends[i] as usize
+    pub fn task(&self, index: u32) -> &Listed {
+        &self.tasks[index as usize]
+    }
+    pub fn args_of(&self, index: u32) -> std::ops::Range<usize> {
+        let start = index.checked_sub(1).map_or(0, |before| self.task(before).args_end);
+        start as usize..self.task(index).args_end as usize
+    }
+    pub fn reads(&self, index: u32) -> &[TaskRef] {
+        let (start, end) = self.task(index).reads;
+        &self.dependencies[start as usize..end as usize]
     }
 }
 
@@ -330,7 +347,7 @@ impl Table {
     /// The key of a task that has one of its own.
     pub fn own_key(&self, task: TaskRef) -> Option<Key> {
         match &self.layer(task.layer).recipe {
-            Recipe::Page(page) => Some(page.keys[task.index as usize]),
+            Recipe::Page(page) => Some(page.task(task.index).key),
             Recipe::Data { keys, .. } => Some(keys[task.index as usize]),
             Recipe::Map(_) => None,
         }
@@ -416,8 +433,7 @@ impl Table {
         match &self.layer(task.layer).recipe {
             Recipe::Data { .. } => {}
             Recipe::Page(page) => {
-                let span = PageRecipe::span(&page.dependency_ends, task.index);
-                into.extend_from_slice(&page.dependencies[span]);
+                into.extend_from_slice(page.reads(task.index));
             }
             Recipe::Map(map) => {
                 for input in &map.inputs {
@@ -438,7 +454,7 @@ impl Table {
         let Recipe::Page(page) = &self.layer(task.layer).recipe else { return None };
         Some(match page.blobs.binary_search_by_key(&task.index, |(index, _)| *index) {
             Ok(at) => page.blobs[at].1.clone(),
-            Err(_) => Blob::Bytes(page.args.slice(PageRecipe::span(&page.arg_ends, task.index))),
+            Err(_) => Blob::Bytes(page.args.slice(page.args_of(task.index))),
         })
     }
 
@@ -457,7 +473,7 @@ impl Table {
         let layers = self.layers.iter().flatten().map(|layer| {
             let recipe = match &layer.recipe {
                 Recipe::Page(page) => {
-                    page.keys.len() * (16 + 4 + 4 + 4)
+                    page.tasks.len() * size_of::<Listed>()
                         + page.args.len()
                         + page.dependencies.len() * size_of::<TaskRef>()
                 }
