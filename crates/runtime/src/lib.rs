@@ -18,7 +18,7 @@
 //!   (guarded by `a_cluster_of_threads_runs_a_map`).
 //!
 //! Reading order: `runner`, `collector`, `pool`, `executors`, `executor_process`, `worker_loop`,
-//! `scheduler_loop`, `readers`, `session`, `cluster`, `node`, `wire`.
+//! `scheduler_loop`, `readers`, `routes`, `session`, `cluster`, `node`, `wire`.
 
 mod cluster;
 mod collector;
@@ -27,6 +27,7 @@ mod executors;
 mod node;
 mod pool;
 mod readers;
+mod routes;
 mod runner;
 mod scheduler_loop;
 mod session;
@@ -39,5 +40,6 @@ pub use executors::ExecutorKind;
 pub use node::{RemoteSession, SchedulerNode, Trust, WorkerNode, WorkerNodeOptions};
 pub use rasker_transport::{Credentials, Fingerprint, TlsClient, TlsServer, Token};
 pub use readers::Got;
+pub use routes::host_toward;
 pub use runner::{Runner, Sink};
 pub use session::{Answers, Callback, Session, Waiter};
