@@ -43,7 +43,7 @@ impl Scheduler {
         self.workers[at] = Some(Box::new(newcomer));
         self.alive.push(id);
         self.alive.sort_unstable();
-        self.place_again();
+        self.place_classes();
     }
 
     pub(crate) fn on_worker_left(&mut self, id: WorkerId, reason: &str) {
@@ -51,6 +51,7 @@ impl Scheduler {
             return;
         };
         self.alive.retain(|w| *w != id);
+        self.place_classes();
         for client in self.clients.values_mut() {
             client.out.push(ToClient::PeersGone(vec![id]));
         }
@@ -87,9 +88,9 @@ impl Scheduler {
 
     /// What waited beside a worker that is gone is placed anew.
     fn move_queue(&mut self, worker: &Worker) {
-        for entry in worker.pending.iter().chain(worker.bound.iter()) {
-            if self.is_due(entry.0) {
-                self.make_ready(entry.0.task());
+        for entry in worker.pending.iter() {
+            if self.is_due(entry) {
+                self.make_ready(entry.task());
             }
         }
     }

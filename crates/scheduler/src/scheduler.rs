@@ -1,13 +1,17 @@
 //! The machine: its parts and its one door.
 
+use crate::dispatch::Rank;
 use crate::event::{Action, Event};
-use crate::peer::{Client, Question, Queue, Worker};
+use crate::peer::{Client, Question, Worker};
+use crate::place::Class;
+use crate::queue::Queue;
 use crate::table::{Map, Table, TaskRef};
 use crate::template::Templates;
 use rasker_graph::ClientId;
 use rasker_protocol::{
     Datum, Failure, FromClient, FromWorker, Priority, ToClient, ToWorker, WorkerId,
 };
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -35,8 +39,8 @@ pub struct Scheduler {
     pub(crate) roots: BTreeMap<(Priority, u32), ()>,
     /// Ready tasks that any worker may run.
     pub(crate) ready: Queue,
-    /// Ready tasks that no worker here may run.
-    pub(crate) unplaceable: Vec<TaskRef>,
+    /// Ready tasks that ask for workers or resources.
+    pub(crate) classes: Vec<Class>,
     pub(crate) todo: Vec<Step>,
     pub(crate) n_submitted: u64,
     pub(crate) n_stale: u64,
@@ -45,6 +49,7 @@ pub struct Scheduler {
     pub(crate) events: VecDeque<(String, f64, Datum)>,
     pub(crate) allowed_failures: u8,
     pub(crate) now_ns: u64,
+    pub(crate) spare_ranks: Vec<Reverse<Rank>>,
 }
 
 impl Default for Scheduler {
@@ -64,8 +69,8 @@ impl Scheduler {
             failures: Vec::new(),
             free_failures: Vec::new(),
             roots: BTreeMap::new(),
-            ready: Queue::new(),
-            unplaceable: Vec::new(),
+            ready: Queue::default(),
+            classes: Vec::new(),
             todo: Vec::new(),
             n_submitted: 0,
             n_stale: 0,
@@ -74,6 +79,7 @@ impl Scheduler {
             events: VecDeque::new(),
             allowed_failures: 3,
             now_ns: 0,
+            spare_ranks: Vec::new(),
         }
     }
 
@@ -120,7 +126,7 @@ impl Scheduler {
         }
         match message {
             FromWorker::Progress(items) => {
-                for item in items {
+                for item in &items {
                     self.on_progress(worker, item);
                     self.settle();
                 }
