@@ -129,15 +129,14 @@ impl Scheduler {
         if self.worker(id).expect("alive").room(load, duration) == 0 {
             return None;
         }
-        let queue = if let Some(victim) = victim {
-            &mut self.worker_mut(victim).expect("alive").pending
+        if let Some(victim) = victim {
+            self.worker_mut(victim).expect("alive").pending.pop_to_lend();
         } else if own == Some(entry) {
-            &mut self.worker_mut(id).expect("alive").pending
+            self.worker_mut(id).expect("alive").pending.pop();
         } else {
-            &mut self.ready
-        };
-        queue.pop();
-        self.send(id, entry.task());
+            self.ready.pop();
+        }
+        self.send(id, entry);
         Some(duration)
     }
 
@@ -156,6 +155,17 @@ impl Scheduler {
                 Some(id) => self.worker_mut(id).expect("alive").pending.pop(),
                 None => self.ready.pop(),
             };
+        }
+    }
+
+    /// The entry beside a worker that another one may best take.
+    fn next_to_lend(&mut self, victim: WorkerId) -> Option<Entry> {
+        loop {
+            let entry = self.worker(victim).expect("alive").pending.peek_to_lend()?;
+            if self.is_due(entry) {
+                return Some(entry);
+            }
+            self.worker_mut(victim).expect("alive").pending.pop_to_lend();
         }
     }
 
@@ -190,7 +200,7 @@ impl Scheduler {
             if other.is_idle() {
                 return None;
             }
-            if let Some(entry) = self.next_of(Some(victim)) {
+            if let Some(entry) = self.next_to_lend(victim) {
                 return Some((entry, victim));
             }
         }
@@ -219,7 +229,7 @@ impl Scheduler {
         }
         let (entry, class, duration) = best?;
         self.classes[class].queue.pop();
-        self.send(id, entry.task());
+        self.send(id, entry);
         Some(duration)
     }
 

@@ -1,5 +1,6 @@
 //! What a worker is told of the calls it gets.
 
+use crate::queue::Entry;
 use crate::scheduler::Scheduler;
 use crate::table::{MapInput, Recipe, State, TaskList, TaskRef};
 use crate::template::TemplateIx;
@@ -52,7 +53,8 @@ impl Scheduler {
     }
 
     /// Sends one ready task.
-    pub(crate) fn send(&mut self, id: WorkerId, task: TaskRef) {
+    pub(crate) fn send(&mut self, id: WorkerId, entry: Entry) {
+        let task = entry.task();
         self.set(task, State::Processing { worker: id });
         let template = self.template_of(task).expect("a task with a recipe");
         self.teach(id, template);
@@ -70,7 +72,7 @@ impl Scheduler {
         let calls = Calls {
             run: self.table.id(task).run(),
             attempt: u32::from(self.table.task(task).attempt),
-            priority: self.entry(task).priority,
+            priority: entry.priority,
             template: self.templates.get(template).template.id,
             fused: fused.iter().map(|t| self.templates.get(*t).template.id).collect(),
             label: self.label(task),
