@@ -16,8 +16,9 @@ use std::ffi::{CStr, c_char, c_void};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Smaller arrays are copied sooner than mapped.
-const NBYTES_MIN: usize = 256 << 10;
+/// Smaller arrays come from the heap, which keeps what was freed and may have huge pages, as shared
+/// memory mostly may not: without them pandas was a tenth slower, which no copy saved makes up for.
+const NBYTES_MIN: usize = crate::executor::MAPPED_NBYTES;
 /// Larger ones may be wanted for being sparse, and come page by page as always.
 const NBYTES_MAX: usize = 1 << 30;
 /// Room before the first element: a page, so that the elements begin at one.
@@ -234,10 +235,10 @@ unsafe extern "C" fn realloc(_: *mut c_void, old: *mut c_void, nbytes: usize) ->
     let memory = memory();
     let capacity = match memory.arrays.lock().get(&(old as usize)) {
         Some(array) => array.block.len() - HEAD_NBYTES,
-        // SAFETY: memory that is not ours is NumPy's own.
-        None => unsafe {
-            return (memory.plain.realloc)(memory.plain.context, old, nbytes);
-        },
+        None => {
+            // SAFETY: memory that is not ours is NumPy's own.
+            return unsafe { (memory.plain.realloc)(memory.plain.context, old, nbytes) };
+        }
     };
     // SAFETY: as in `malloc`.
     let new = unsafe { malloc(std::ptr::null_mut(), nbytes) };

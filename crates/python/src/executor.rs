@@ -61,26 +61,27 @@ pub fn apply_settings(settings: &Datum) {
     });
 }
 
-/// Keeps freed memory of large arrays for the arrays after them.
+/// The heap has no arrays larger than this: they come from the kernel, or from shared memory.
+pub const MAPPED_NBYTES: usize = 32 << 20;
+
+/// Keeps freed memory of arrays for the arrays after them.
 ///
 /// By default every array of some MB comes fresh from the kernel, page by page, and goes back
 /// at once: those faults were a tenth of the time of NumPy tasks on values of 8 MB.
-fn keep_freed_memory() {
+pub fn keep_freed_memory(is_executor: bool) {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        const KEPT_NBYTES: i32 = 256 << 20;
-        // Larger ones than this come from the kernel in any case.
-        const MAPPED_NBYTES: i32 = 32 << 20;
-        let options = [
-            (libc::M_ARENA_MAX, 1),
-            (libc::M_MMAP_THRESHOLD, MAPPED_NBYTES),
-            (libc::M_TRIM_THRESHOLD, KEPT_NBYTES),
-            (libc::M_TOP_PAD, 16 << 20),
-        ];
-        for (option, value) in options {
+        let set = |option, value| {
             // SAFETY: `mallopt` may be called at any time and takes any value; it says no to those
             // it does not like, and then all stays as it was.
             unsafe { libc::mallopt(option, value) };
+        };
+        set(libc::M_MMAP_THRESHOLD, MAPPED_NBYTES as i32);
+        set(libc::M_TRIM_THRESHOLD, 256 << 20);
+        set(libc::M_TOP_PAD, 16 << 20);
+        if is_executor {
+            // Threads take turns for the interpreter: one heap serves them, and keeps more.
+            set(libc::M_ARENA_MAX, 1);
         }
     }
 }
@@ -90,7 +91,7 @@ fn keep_freed_memory() {
 pub fn executor_main(py: Python<'_>) -> PyResult<()> {
     // The first to go when memory runs out is what can be started again.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
-    keep_freed_memory();
+    keep_freed_memory(true);
     let os = py.import("os")?;
     // User code that reads its input finds nothing there, instead of the worker's messages.
     let socket: i32 = os.call_method1("dup", (0,))?.extract()?;

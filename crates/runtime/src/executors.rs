@@ -72,6 +72,7 @@ pub(crate) fn launch(
             let (ours, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
             let child = Command::new(program)
                 .args(arguments)
+                .env("GLIBC_TUNABLES", tunables())
                 .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
                 .spawn()
                 .map_err(|error| format!("{program} could not be started: {error}"))?;
@@ -100,6 +101,17 @@ pub(crate) fn launch(
             });
             Ok(ExecutorLink { outlet: to_executor, sender: Some(sender) })
         }
+    }
+}
+
+/// Huge pages for the heap, which only the environment can ask for. Without them NumPy and pandas
+/// lose a tenth of their time to looking up pages.
+fn tunables() -> String {
+    let huge = "glibc.malloc.hugetlb=1";
+    match std::env::var("GLIBC_TUNABLES") {
+        Ok(own) if own.contains("glibc.malloc.hugetlb") => own,
+        Ok(own) if !own.is_empty() => format!("{own}:{huge}"),
+        _ => huge.to_owned(),
     }
 }
 
