@@ -216,21 +216,25 @@ fn memory() -> &'static Memory {
     MEMORY.get().and_then(Option::as_ref).expect("the handler is set after it is made")
 }
 
+// SAFETY: only NumPy calls it, with memory that it got from these functions.
 unsafe extern "C" fn malloc(_: *mut c_void, nbytes: usize) -> *mut c_void {
     let memory = memory();
-    memory.allocate(nbytes).unwrap_or_else(|| {
+    match memory.allocate(nbytes) {
+        Some(elements) => elements,
         // SAFETY: NumPy's own function, with its own context.
-        unsafe { (memory.plain.malloc)(memory.plain.context, nbytes) }
-    })
+        None => unsafe { (memory.plain.malloc)(memory.plain.context, nbytes) },
+    }
 }
 
+// SAFETY: only NumPy calls it, with memory that it got from these functions.
 unsafe extern "C" fn calloc(_: *mut c_void, count: usize, nbytes: usize) -> *mut c_void {
-    let plain = &memory().plain;
     // Zeros come from the kernel only when they are touched: better than writing them.
+    let plain = &memory().plain;
     // SAFETY: NumPy's own function, with its own context.
     unsafe { (plain.calloc)(plain.context, count, nbytes) }
 }
 
+// SAFETY: only NumPy calls it, with memory that it got from these functions.
 unsafe extern "C" fn realloc(_: *mut c_void, old: *mut c_void, nbytes: usize) -> *mut c_void {
     let memory = memory();
     let capacity = match memory.arrays.lock().get(&(old as usize)) {
@@ -252,6 +256,7 @@ unsafe extern "C" fn realloc(_: *mut c_void, old: *mut c_void, nbytes: usize) ->
     new
 }
 
+// SAFETY: only NumPy calls it, with memory that it got from these functions.
 unsafe extern "C" fn free(_: *mut c_void, old: *mut c_void, nbytes: usize) {
     let memory = memory();
     if memory.take(old as usize).is_none() {
