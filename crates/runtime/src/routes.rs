@@ -50,9 +50,7 @@ pub(crate) fn advertised(listening: &Address, toward: Option<&Address>) -> Addre
         return listening.clone();
     }
     let way = match toward {
-        Some(Address::Tcp { host, port } | Address::Tls { host, port }) => {
-            host_toward(host, *port)
-        }
+        Some(Address::Tcp { host, port } | Address::Tls { host, port }) => host_toward(host, *port),
         // Any address beyond this host shows the interface that leads out.
         _ => host_toward("198.51.100.1", 9),
     };

@@ -25,7 +25,7 @@ struct Cluster {
 impl Cluster {
     fn new(n_workers: u32) -> Cluster {
         let mut cluster = Cluster {
-            scheduler: Scheduler::new(),
+            scheduler: Scheduler::default(),
             out: vec![],
             finished: 0,
             failed: 0,
