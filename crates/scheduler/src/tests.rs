@@ -1,3 +1,5 @@
+mod recovery;
+
 use crate::{Action, Event, Scheduler};
 use rasker_graph::*;
 use rasker_protocol::*;
@@ -20,6 +22,7 @@ struct Cluster {
     given: Vec<(WorkerId, Run, u32)>,
     /// The state is recounted after each event.
     is_checked: bool,
+    now_ns: u64,
 }
 
 impl Cluster {
@@ -32,6 +35,7 @@ impl Cluster {
             call_ns: 100,
             given: vec![],
             is_checked: false,
+            now_ns: 0,
         };
         cluster.event(Event::ClientJoined { client: CLIENT, name: "test".into() });
         (0..n_workers).for_each(|id| cluster.join(id));
@@ -59,7 +63,7 @@ impl Cluster {
 
     fn event(&mut self, event: Event) {
         let before = self.is_checked.then(|| format!("{event:?}"));
-        self.scheduler.handle(0, event, &mut self.out);
+        self.scheduler.handle(self.now_ns, event, &mut self.out);
         if let Some(event) = before {
             assert_eq!(self.scheduler.check(), Vec::<String>::new(), "after {event}");
         }
