@@ -96,7 +96,8 @@ impl Scheduler {
         }
         let alone = self.held_only_by(&there);
         let mut receivers = self.receivers(&[]);
-        if !alone.is_empty() && receivers.is_empty() {
+        let has_to_end = self.errands[at].asked_by.is_none();
+        if !alone.is_empty() && receivers.is_empty() && !has_to_end {
             // There is nowhere to go for what they hold: they stay.
             for &id in &there {
                 self.worker_mut(id).expect("alive").is_retiring = false;

@@ -52,6 +52,7 @@ impl Worker {
     /// The scheduler is lost: its calls are void, the values stay. What runs goes on to its end,
     /// as nothing can stop it.
     pub(crate) fn part(&mut self) {
+        self.is_parted = true;
         self.ready.clear();
         let numbers: Vec<u64> = self.waiting.keys().copied().collect();
         for number in numbers {
@@ -76,11 +77,12 @@ impl Worker {
     /// A scheduler let this worker in again. One of another epoch gives the names of tasks anew,
     /// so the values that have them are of no use.
     pub(crate) fn rejoin(&mut self, is_same_epoch: bool, out: &mut Vec<Action>) {
+        self.is_parted = false;
+        // Of what ended meanwhile there was nobody to tell; the values are in the inventory.
+        self.progress.clear();
         if !is_same_epoch {
             return self.restart(out);
         }
-        // Of what ended meanwhile there is nobody to tell; the values are in the inventory.
-        self.progress.clear();
         let held = self.held.inventory();
         out.push(Action::ToScheduler(FromWorker::Inventory(held)));
     }

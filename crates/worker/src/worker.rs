@@ -60,6 +60,8 @@ pub struct Worker {
     pub(crate) executors: Vec<Executor>,
     pub(crate) n_executors: u32,
     pub(crate) progress: Vec<Progress>,
+    /// There is no scheduler now.
+    pub(crate) is_parted: bool,
     pub(crate) labels: BTreeMap<Run, Label>,
     pub(crate) n_disbelieved: u64,
 }
@@ -86,6 +88,7 @@ impl Worker {
             executors: Vec::new(),
             n_executors: 0,
             progress: Vec::new(),
+            is_parted: false,
             labels: BTreeMap::new(),
             n_disbelieved: 0,
         }
@@ -233,7 +236,9 @@ impl Worker {
             let id = executor.id;
             executor.speak(|message| out.push(Action::ToExecutor(id, message)));
         }
-        if !self.progress.is_empty() {
+        if self.is_parted {
+            self.progress.clear();
+        } else if !self.progress.is_empty() {
             let progress = std::mem::take(&mut self.progress);
             out.push(Action::ToScheduler(FromWorker::Progress(progress)));
         }
