@@ -11,6 +11,7 @@ use crate::worker_loop::{self, Surroundings, WorkerHandle};
 use parking_lot::Mutex;
 use rasker_graph::ClientId;
 use rasker_protocol::{FromClient, WorkerHello, WorkerId};
+use rasker_scheduler::SchedulerOptions;
 use rasker_store::{Arena, ArenaOptions};
 use rasker_transport::{Credentials, LinkOptions, Token, TransportError};
 use rasker_worker::WorkerOptions;
@@ -33,6 +34,7 @@ pub struct ClusterOptions {
     pub python: String,
     /// Listen on the loopback interface, so that other processes of this user can join.
     pub listens: bool,
+    pub scheduler: SchedulerOptions,
 }
 
 /// A thread that runs loops.
@@ -84,7 +86,7 @@ pub struct Cluster {
 impl Cluster {
     pub fn start(options: &ClusterOptions) -> std::io::Result<Cluster> {
         let core = Core::start("rasker-core")?;
-        let (scheduler, scheduling) = scheduler_loop::scheduler();
+        let (scheduler, scheduling) = scheduler_loop::scheduler(options.scheduler.clone());
         core.handle.spawn(scheduling);
         let token = Token::generate().map_err(std::io::Error::other)?;
         let credentials = Credentials { token };

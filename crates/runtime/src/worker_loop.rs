@@ -28,6 +28,8 @@ pub(crate) enum Input {
     FromReader(ReaderId, ToHolder),
     ReaderLeft(ReaderId),
     Event(Event),
+    /// No more work, and end when what is only here is elsewhere.
+    Retire,
     Stop(String),
 }
 
@@ -46,6 +48,9 @@ impl WorkerHandle {
     }
     pub fn new_reader(&self) -> ReaderId {
         ReaderId(self.readers.fetch_add(1, Ordering::Relaxed))
+    }
+    pub fn retire(&self) {
+        let _ = self.inbox.send(Input::Retire);
     }
     pub fn stop(&self, reason: &str) {
         let _ = self.inbox.send(Input::Stop(reason.to_owned()));
@@ -155,7 +160,12 @@ impl Loop {
                 Event::ReaderLeft { reader }
             }
             Input::Event(event) => event,
+            Input::Retire => {
+                (self.around.to_scheduler)(FromWorker::Retire);
+                return;
+            }
             Input::Stop(reason) => {
+                (self.around.to_scheduler)(FromWorker::Leaving { reason: reason.clone() });
                 self.ended = Some(reason);
                 return;
             }
@@ -196,6 +206,10 @@ impl Loop {
                         let event = Event::Fetched { worker, values: values.collect() };
                         let _ = inbox.send(Input::Event(event));
                     });
+                }
+                Action::PeerGone { worker } => {
+                    let readers = self.around.readers.clone();
+                    tokio::spawn(async move { readers.forget(worker).await });
                 }
                 Action::Close { reason } => self.ended = Some(reason),
             }

@@ -96,6 +96,7 @@ fn cluster(n_workers: u32, nthreads: u32) -> Cluster {
         executors: ExecutorKind::Threads(Arc::new(Toy::default())),
         python: String::new(),
         listens: false,
+        scheduler: Default::default(),
     };
     Cluster::start(&options).expect("a cluster starts")
 }

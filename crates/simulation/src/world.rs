@@ -110,7 +110,7 @@ impl World {
             events: HashMap::new(),
             n_events: 0,
             links: HashMap::new(),
-            scheduler: Scheduler::new(),
+            scheduler: Scheduler::default(),
             is_turn_due: false,
             scheduler_out: Vec::new(),
             workers: BTreeMap::new(),
@@ -390,6 +390,8 @@ impl World {
                     let asker = Asker::Worker { worker: id, tasks: tasks.clone() };
                     self.ask(worker, asker, |id| ToHolder::Get { id, tasks });
                 }
+                // Requests to a worker that is gone are answered when it goes.
+                WorkerAction::PeerGone { .. } => {}
                 WorkerAction::Close { .. } => self.worker_ends(id),
             }
         }

@@ -121,9 +121,13 @@ impl Worker {
             let duration = |id| durations.get(&id).copied().unwrap_or(UNKNOWN_NS);
             let Some((&key, calls)) = self.ready.first_key_value() else { return };
             let each = duration(calls.template);
+            let is_alone = calls.alone;
             let room = |executor: &Executor| {
-                if !executor.is_up {
+                if !executor.is_up || executor.is_reserved() {
                     return 0;
+                }
+                if is_alone {
+                    return u32::from(executor.given.is_empty());
                 }
                 let idle = executor.nthreads.saturating_sub(executor.n_given);
                 let depth = FEED_NS * f64::from(executor.nthreads);
@@ -171,6 +175,7 @@ impl Worker {
             return self.wait_for_exports(calls, missing);
         }
         let executor = &mut self.executors[at];
+        executor.alone = calls.alone;
         executor.teach(calls.template, &self.templates);
         for step in &calls.fused {
             executor.teach(*step, &self.templates);

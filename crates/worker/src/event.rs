@@ -39,6 +39,12 @@ pub enum Event {
         worker: WorkerId,
         values: Vec<(TaskId, Option<Value>)>,
     },
+    /// The connection to the scheduler ended, and is to be made anew.
+    SchedulerLost,
+    /// A scheduler let this worker in again, in the same life or another one.
+    Joined {
+        is_same_epoch: bool,
+    },
     /// Time to say how things are.
     Tick {
         memory_nbytes: u64,
@@ -59,6 +65,10 @@ pub enum Action {
         worker: WorkerId,
         address: String,
         tasks: Vec<TaskId>,
+    },
+    /// Nothing is to be expected of this peer any more.
+    PeerGone {
+        worker: WorkerId,
     },
     /// The scheduler asked this worker to end.
     Close {

@@ -44,6 +44,8 @@ pub(crate) struct Executor {
     dropped: Vec<TaskId>,
     pub out: Vec<ToExecutor>,
     pub recalling: bool,
+    /// What it was given last is to have nothing beside it.
+    pub alone: bool,
     /// Live values that calls in hand read or that are being exported, and how often: they are
     /// dropped no sooner than these are done.
     pins: Map<TaskId, u32>,
@@ -63,8 +65,14 @@ impl Executor {
             dropped: Vec::new(),
             out: Vec::new(),
             recalling: false,
+            alone: false,
             pins: Map::default(),
         }
+    }
+
+    /// Whether a call is in hand that is to have nothing beside it.
+    pub fn is_reserved(&self) -> bool {
+        self.alone && !self.given.is_empty()
     }
 
     pub fn teach(&mut self, id: TemplateId, templates: &Map<TemplateId, Template>) {
