@@ -34,7 +34,7 @@ pub use executor::{
 };
 pub use failure::{Failure, FailureKind};
 pub use message::{
-    Finished, FromClient, FromHolder, FromWorker, Hello, Incarnated, Peer, Progress, Query,
+    DiskStatus, Finished, FromClient, FromHolder, FromWorker, Hello, Incarnated, Peer, Progress, Query,
     Scattered, Submit, ToClient, ToHolder, ToWorker, Value, Welcome, WorkerHello, WorkerId,
     WorkerStatus,
 };

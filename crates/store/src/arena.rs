@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -45,6 +46,8 @@ pub struct Arena {
 
 pub(crate) struct Shared {
     options: ArenaOptions,
+    /// `warm_nbytes` of the options, until it was set anew.
+    warm_nbytes: AtomicUsize,
     page_nbytes: usize,
     state: Mutex<State>,
 }
@@ -83,7 +86,15 @@ impl Arena {
         let region_nbytes =
             options.region_nbytes.max(RESERVE_STEP_NBYTES).next_multiple_of(page_nbytes);
         let options = ArenaOptions { region_nbytes, ..options };
-        Self { shared: Arc::new(Shared { options, page_nbytes, state: Mutex::default() }) }
+        let warm_nbytes = AtomicUsize::new(options.warm_nbytes);
+        let state = Mutex::default();
+        Self { shared: Arc::new(Shared { options, warm_nbytes, page_nbytes, state }) }
+    }
+
+    /// Keeps no more than so much memory of wholly free regions from now on.
+    pub fn keep_warm(&self, nbytes: usize) {
+        self.shared.warm_nbytes.store(nbytes, Ordering::Relaxed);
+        self.shared.trim(nbytes);
     }
 
     /// Exclusive memory for a value of `nbytes` bytes, aligned to pages. What it holds is left from
@@ -128,7 +139,8 @@ impl Arena {
 
     /// Returns wholly free regions to the kernel, all but one region's worth.
     pub fn trim(&self) {
-        self.shared.trim(self.shared.options.region_nbytes);
+        let keep = self.shared.options.region_nbytes;
+        self.shared.trim(keep.min(self.shared.warm_nbytes.load(Ordering::Relaxed)));
     }
 }
 
@@ -249,14 +261,15 @@ impl Shared {
     }
 
     fn release(&self, index: RegionIndex, offset: usize, len: usize) {
+        let warm_nbytes = self.warm_nbytes.load(Ordering::Relaxed);
         let has_too_much_idle = {
             let mut state = self.state.lock();
             state.free.give(index, offset, len);
             state.unuse_range(index, len);
-            state.idle_nbytes > self.options.warm_nbytes
+            state.idle_nbytes > warm_nbytes
         };
         if has_too_much_idle {
-            self.trim(self.options.warm_nbytes);
+            self.trim(warm_nbytes);
         }
     }
 

@@ -31,9 +31,10 @@
 //! # Reading order
 //!
 //! `mapping` (the one place that maps memory), `region`, `ranges`, `arena`, `segment`, then
-//! `spill`.
+//! `blocks` (direct transfers) and `spill`.
 
 mod arena;
+mod blocks;
 mod error;
 mod mapping;
 mod ranges;
