@@ -34,8 +34,8 @@ pub use executor::{
 };
 pub use failure::{Failure, FailureKind};
 pub use message::{
-    DiskStatus, Finished, FromClient, FromHolder, FromWorker, Hello, Incarnated, Peer, Progress, Query,
-    Scattered, Submit, ToClient, ToHolder, ToWorker, Value, Welcome, WorkerHello, WorkerId,
+    DiskStatus, Finished, FromClient, FromHolder, FromWorker, Hello, Incarnated, Peer, Progress,
+    Query, Scattered, Submit, ToClient, ToHolder, ToWorker, Value, Welcome, WorkerHello, WorkerId,
     WorkerStatus,
 };
 

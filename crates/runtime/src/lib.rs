@@ -17,13 +17,16 @@
 //! - Everything that was submitted before a wait is sent before it
 //!   (guarded by `a_cluster_of_threads_runs_a_map`).
 //!
-//! Reading order: `runner`, `collector`, `pool`, `executors`, `executor_process`, `worker_loop`,
+//! Reading order: `runner`, `collector`, `pool`, `executors`, `executor_process`, `memory`, `disk`,
+//! `worker_loop`,
 //! `scheduler_loop`, `readers`, `session`, `cluster`, `node`, `wire`.
 
 mod cluster;
 mod collector;
+mod disk;
 mod executor_process;
 mod executors;
+mod memory;
 mod node;
 mod pool;
 mod readers;
@@ -36,8 +39,10 @@ mod worker_loop;
 pub use cluster::{Cluster, ClusterOptions};
 pub use executor_process::serve_executor;
 pub use executors::ExecutorKind;
+pub use memory::MemorySettings;
 pub use node::{RemoteSession, SchedulerNode, Trust, WorkerNode, WorkerNodeOptions};
 pub use rasker_transport::{Credentials, Fingerprint, TlsClient, TlsServer, Token};
+pub use rasker_worker::MemoryOptions;
 pub use readers::Got;
 pub use runner::{Runner, Sink};
 pub use session::{Answers, Callback, Session, Waiter};

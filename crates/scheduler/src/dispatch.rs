@@ -158,14 +158,29 @@ impl Scheduler {
         let own = self.next_of(Some(id));
         let shared = self.next_of(None);
         let root = self.roots.keys().next().copied();
-        let first = own.into_iter().chain(shared).min();
+        // A worker whose memory fills up uses up values before it makes new ones: its own, or
+        // those of a worker that is busy.
+        let is_crowded = self.worker(id).expect("alive").status.is_crowded;
+        let mut taken = None;
+        if is_crowded && own.is_none() && root.is_some() {
+            taken = self.find_to_steal(id, 0.0);
+        }
+        let first = match taken {
+            Some((entry, _)) => Some(entry),
+            None => self.first_of(id, own, shared),
+        };
+        let reads = own.or(taken.map(|(entry, _)| entry));
+        let uses_up = |user: i64| {
+            is_crowded && first.is_some_and(|f| Some(f) == reads && f.priority.user <= user)
+        };
         if let Some((priority, slot)) = root
+            && !uses_up(priority.user)
             && first.is_none_or(|entry| (priority, slot) < (entry.priority, entry.layer))
         {
             return self.give_roots(id, slot, load);
         }
         let (entry, victim) = match first {
-            Some(entry) => (entry, None),
+            Some(entry) => (entry, taken.map(|(_, victim)| victim)),
             None => {
                 let (entry, victim) = self.find_to_steal(id, load.occupancy)?;
                 (entry, Some(victim))
@@ -186,6 +201,18 @@ impl Scheduler {
         queue.pop();
         self.send(id, entry.task());
         Some(duration)
+    }
+
+    /// The first of the entries beside a worker and those that anybody may take; when its memory
+    /// fills up, one that reads values of its own, unless its user says otherwise.
+    fn first_of(&self, id: WorkerId, own: Option<Entry>, shared: Option<Entry>) -> Option<Entry> {
+        match (own, shared) {
+            (Some(own), Some(shared)) if self.worker(id).expect("alive").status.is_crowded => {
+                let is_later = shared.priority.user < own.priority.user;
+                Some(if is_later { shared } else { own })
+            }
+            (own, shared) => own.into_iter().chain(shared).min(),
+        }
     }
 
     /// The first entry of a queue whose task is still ready.
@@ -219,7 +246,8 @@ impl Scheduler {
             .filter(|w| *w != thief)
             .max_by_key(|w| self.worker(*w).expect("alive").pending.len())?;
         let other = self.worker(victim).expect("alive");
-        if other.pending.is_empty() || other.n_processing < other.hello.nthreads {
+        let is_free = other.n_processing < other.hello.nthreads && !other.status.is_paused;
+        if other.pending.is_empty() || is_free {
             return None;
         }
         Some((self.next_of(Some(victim))?, victim))

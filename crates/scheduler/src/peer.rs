@@ -148,15 +148,20 @@ impl Worker {
         self.processing.iter().map(|(t, n)| f64::from(*n) * templates.duration_ns(*t)).sum()
     }
 
-    /// Whether a thread has nothing to do.
+    /// Whether a thread has nothing to do, and memory to do it in.
     pub fn is_idle(&self) -> bool {
-        self.n_processing < self.hello.nthreads
+        self.n_processing < self.hello.nthreads && !self.status.is_paused
     }
 
     /// How many more calls of `duration_ns` this worker can take now.
     pub fn room(&self, load: Load, duration_ns: f64) -> u32 {
+        if self.status.is_paused {
+            return 0;
+        }
         let idle = self.hello.nthreads.saturating_sub(self.n_processing);
         match load.depth {
+            // Values that were made in advance would only have to leave memory again.
+            _ if self.status.is_crowded => idle,
             Depth::Threads => idle,
             Depth::Full => {
                 let depth = DEPTH_NS * f64::from(self.hello.nthreads);

@@ -27,6 +27,11 @@ impl Scheduler {
                 self.on_missing(worker, task, attempt, &inputs);
             }
             Progress::Copied { run, .. } => self.on_copied(worker, run),
+            Progress::Spare { runs } => {
+                for id in runs.into_iter().flat_map(Run::tasks) {
+                    self.spare(worker, id);
+                }
+            }
             Progress::Threads { nthreads } => {
                 self.worker_mut(worker).expect("just seen").hello.nthreads = nthreads;
             }
@@ -265,6 +270,21 @@ impl Scheduler {
         }
         self.settle();
         self.each_current(worker, id.run(), attempt, |s, task| s.take_back(task));
+    }
+
+    /// A worker is short of memory: a copy that is only a replica there goes.
+    fn spare(&mut self, worker: WorkerId, id: TaskId) {
+        let Some(task) = self.table.find(id) else { return };
+        let Some(replicas) = self.table.replicas.get_mut(&task) else { return };
+        let before = replicas.len();
+        replicas.retain(|other| *other != worker);
+        let was_replica = replicas.len() < before;
+        if replicas.is_empty() {
+            self.table.replicas.remove(&task);
+        }
+        if was_replica {
+            self.free_at(worker, id);
+        }
     }
 
     fn on_copied(&mut self, worker: WorkerId, run: Run) {

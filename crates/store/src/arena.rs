@@ -48,6 +48,8 @@ pub(crate) struct Shared {
     options: ArenaOptions,
     /// `warm_nbytes` of the options, until it was set anew.
     warm_nbytes: AtomicUsize,
+    /// Likewise.
+    region_nbytes: AtomicUsize,
     page_nbytes: usize,
     state: Mutex<State>,
 }
@@ -86,15 +88,26 @@ impl Arena {
         let region_nbytes =
             options.region_nbytes.max(RESERVE_STEP_NBYTES).next_multiple_of(page_nbytes);
         let options = ArenaOptions { region_nbytes, ..options };
-        let warm_nbytes = AtomicUsize::new(options.warm_nbytes);
-        let state = Mutex::default();
-        Self { shared: Arc::new(Shared { options, warm_nbytes, page_nbytes, state }) }
+        let shared = Shared {
+            warm_nbytes: AtomicUsize::new(options.warm_nbytes),
+            region_nbytes: AtomicUsize::new(options.region_nbytes),
+            options,
+            page_nbytes,
+            state: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared) }
     }
 
-    /// Keeps no more than so much memory of wholly free regions from now on.
-    pub fn keep_warm(&self, nbytes: usize) {
-        self.shared.warm_nbytes.store(nbytes, Ordering::Relaxed);
-        self.shared.trim(nbytes);
+    /// Fits the arena to a process that may use so much memory: only a small part of it is kept for
+    /// the next values, and regions are small, so that they become free as a whole.
+    pub fn fit(&self, memory_limit_nbytes: u64) {
+        let limit = usize::try_from(memory_limit_nbytes).unwrap_or(usize::MAX);
+        let warm_nbytes = (limit / 16).min(self.shared.options.warm_nbytes);
+        let most = self.shared.options.region_nbytes;
+        let region_nbytes = (limit / 64).clamp(RESERVE_STEP_NBYTES, most.max(RESERVE_STEP_NBYTES));
+        self.shared.warm_nbytes.store(warm_nbytes, Ordering::Relaxed);
+        self.shared.region_nbytes.store(region_nbytes, Ordering::Relaxed);
+        self.shared.trim(warm_nbytes);
     }
 
     /// Exclusive memory for a value of `nbytes` bytes, aligned to pages. What it holds is left from
@@ -139,7 +152,7 @@ impl Arena {
 
     /// Returns wholly free regions to the kernel, all but one region's worth.
     pub fn trim(&self) {
-        let keep = self.shared.options.region_nbytes;
+        let keep = self.shared.region_nbytes.load(Ordering::Relaxed);
         self.shared.trim(keep.min(self.shared.warm_nbytes.load(Ordering::Relaxed)));
     }
 }
@@ -250,8 +263,8 @@ impl Shared {
 
     fn add_region(&self, len: usize) -> Result<(), StoreError> {
         let grown = (self.state.lock().reserved_nbytes / 16).min(REGION_NBYTES_MAX);
-        let nbytes =
-            self.options.region_nbytes.max(grown).max(len).next_multiple_of(self.page_nbytes);
+        let smallest = self.region_nbytes.load(Ordering::Relaxed);
+        let nbytes = smallest.max(grown).max(len).next_multiple_of(self.page_nbytes);
         let memory = RegionMemory::create(nbytes)?;
         let mut state = self.state.lock();
         let index = state.next_index;

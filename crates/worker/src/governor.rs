@@ -25,6 +25,8 @@ const SLACK: f64 = 0.05;
 /// Values on their way out take this share of the limit at most, and at least so many bytes.
 const LEAVING: f64 = 0.125;
 const LEAVING_NBYTES_MIN: u64 = 32 << 20;
+/// A call is to blame if memory grew by this share of the limit under it.
+const BLAME: f64 = 0.25;
 /// After a disk has refused a value it is left alone for so many ticks.
 const REST_TICKS: u32 = 2;
 
@@ -125,6 +127,11 @@ pub(crate) struct Governor {
     pub disk: DiskStatus,
     rest: u32,
     pub measured: Measured,
+    /// A call ended since the last measurement; what executors had when one ended.
+    pub has_ended: bool,
+    floor: Vec<(ExecutorId, u64)>,
+    /// Measurements in a row while nothing ran and the worker was paused.
+    pub n_idle: u32,
     /// Bytes that left since the last measurement.
     left_nbytes: u64,
     pub is_spilling: bool,
@@ -156,8 +163,7 @@ impl Governor {
         }
         self.clock += 1;
         self.order.insert(self.clock, task);
-        let entry =
-            Entry { stamp: self.clock, nbytes, stage: Stage::Here, record: None, is_copy };
+        let entry = Entry { stamp: self.clock, nbytes, stage: Stage::Here, record: None, is_copy };
         self.entries.insert(task, entry);
     }
 
@@ -228,6 +234,15 @@ impl Governor {
         }
     }
 
+    /// Everything is let go; the records that are to go with it.
+    pub fn clear(&mut self) -> Vec<u64> {
+        let mut tasks: Vec<TaskId> = self.entries.keys().copied().collect();
+        tasks.sort_unstable();
+        self.reading.clear();
+        self.writing.clear();
+        tasks.into_iter().filter_map(|task| self.leave(task)).collect()
+    }
+
     /// A number for a new record, with room on the disk; none if there is too little.
     pub fn begin_record(&mut self, task: TaskId) -> Option<u64> {
         let entry = self.entries.get(&task)?;
@@ -269,9 +284,27 @@ impl Governor {
         self.options.has_disk && self.rest == 0 && self.disk_nbytes < self.options.disk_nbytes_max
     }
 
-    pub fn on_measured(&mut self, measured: Measured) {
-        self.measured = measured;
+    pub fn on_measured(&mut self, measured: Measured, is_idle: bool) {
+        let before = std::mem::replace(&mut self.measured, measured);
+        if std::mem::take(&mut self.has_ended) {
+            self.floor = before.executors;
+        }
+        self.n_idle = if is_idle { self.n_idle + 1 } else { 0 };
+        if !self.is_paused {
+            self.has_trimmed = false;
+        }
         self.left_nbytes = 0;
+    }
+
+    /// Whether an executor took a good part of the limit since a call ended the last time.
+    pub fn has_grown(&self, executor: ExecutorId, nbytes: u64) -> bool {
+        let floor = self.floor.iter().find(|(id, _)| *id == executor);
+        let grown = nbytes - floor.map_or(0, |(_, nbytes)| *nbytes).min(nbytes);
+        grown > self.options.share(BLAME)
+    }
+
+    pub fn is_moving(&self) -> bool {
+        self.leaving_nbytes + self.coming_nbytes + self.wanted_nbytes > 0
     }
 
     /// Memory in use, bytes: as measured, and never less than what is held.
