@@ -74,11 +74,6 @@ impl Disk {
         }
     }
 
-    /// Memory in which values lie that came back.
-    pub fn nbytes_in_memory(&self) -> u64 {
-        self.arena.nbytes_reserved() as u64
-    }
-
     pub fn write(&mut self, record: u64, value: Value) {
         self.to_writer(Job::Write { record, value });
     }

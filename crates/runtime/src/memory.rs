@@ -28,18 +28,16 @@ pub(crate) enum CoreMemory {
     Process { n_workers: u32 },
 }
 
-/// Anonymous and shared resident memory of a process: what pages of files do not count to.
+/// Anonymous resident memory of a process. Shared memory is what values lie in, and is counted by
+/// those: here, a page that a process has mapped twice would count twice.
 pub(crate) fn process_nbytes(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let kib = |name: &str| -> Option<u64> {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim().strip_suffix("kB")?.trim().parse().ok()
     };
-    match (kib("RssAnon:"), kib("RssShmem:")) {
-        (Some(anonymous), Some(shared)) => Some((anonymous + shared) << 10),
-        // Kernels before 4.5 do not tell them apart.
-        _ => kib("VmRSS:").map(|all| all << 10),
-    }
+    // Kernels before 4.5 do not tell it apart.
+    kib("RssAnon:").or_else(|| kib("VmRSS:")).map(|kib| kib << 10)
 }
 
 /// When to look again, if so many bytes are left: well before they can be gone.

@@ -162,19 +162,16 @@ impl Loop {
         if self.around.options.memory.limit_nbytes == 0 {
             return;
         }
-        let in_core = match self.around.core_memory {
+        let core_nbytes = match self.around.core_memory {
             CoreMemory::Values => 0,
             CoreMemory::Process { n_workers } => {
-                let whole = process_nbytes(std::process::id()).unwrap_or(0);
-                let arena = self.around.link.arena.as_ref().map_or(0, |a| a.nbytes_reserved());
-                whole.saturating_sub(arena as u64) / u64::from(n_workers.max(1))
+                process_nbytes(std::process::id()).unwrap_or(0) / u64::from(n_workers.max(1))
             }
         };
         let mut executors: Vec<(ExecutorId, u64)> = (self.executors.iter())
             .filter_map(|(id, executor)| Some((*id, process_nbytes(executor.pid()?)?)))
             .collect();
         executors.sort_unstable();
-        let core_nbytes = in_core + self.disk.nbytes_in_memory();
         let event = Event::Measured(Measured { core_nbytes, executors });
         self.machine.handle(event, &mut self.out);
         let left = self.machine.memory_left().unwrap_or(u64::MAX);

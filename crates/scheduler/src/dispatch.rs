@@ -160,9 +160,9 @@ impl Scheduler {
         let root = self.roots.keys().next().copied();
         // A worker whose memory fills up uses up values before it makes new ones: its own, or
         // those of a worker that is busy.
-        let is_crowded = self.worker(id).expect("alive").status.is_crowded;
+        let is_crowded = root.is_some_and(|(_, slot)| self.is_crowded_by(id, slot));
         let mut taken = None;
-        if is_crowded && own.is_none() && root.is_some() {
+        if is_crowded && own.is_none() {
             taken = self.find_to_steal(id, 0.0);
         }
         let first = match taken {
@@ -177,6 +177,10 @@ impl Scheduler {
             && !uses_up(priority.user)
             && first.is_none_or(|entry| (priority, slot) < (entry.priority, entry.layer))
         {
+            // Those that are on their way to be used up elsewhere make room soon.
+            if is_crowded && self.worker(id).expect("alive").n_lent > 0 {
+                return None;
+            }
             return self.give_roots(id, slot, load);
         }
         let (entry, victim) = match first {
@@ -188,7 +192,8 @@ impl Scheduler {
         };
         let template = self.template_of(entry.task()).expect("a task with a recipe");
         let duration = self.templates.duration_ns(template);
-        if self.worker(id).expect("alive").room(load, duration) == 0 {
+        let cost = (duration, self.templates.result_nbytes(template));
+        if self.worker(id).expect("alive").room(load, cost) == 0 {
             return None;
         }
         let queue = if let Some(victim) = victim {
@@ -201,6 +206,14 @@ impl Scheduler {
         queue.pop();
         self.send(id, entry.task());
         Some(duration)
+    }
+
+    /// Whether a worker's memory fills up and roots of a layer would fill it further.
+    fn is_crowded_by(&self, id: WorkerId, slot: u32) -> bool {
+        let worker = self.worker(id).expect("alive");
+        let Recipe::Map(map) = &self.table.layer(slot).recipe else { return false };
+        let nbytes = self.templates.result_nbytes(map.template);
+        worker.status.is_crowded && worker.is_filled_by(nbytes)
     }
 
     /// The first of the entries beside a worker and those that anybody may take; when its memory
@@ -263,9 +276,10 @@ impl Scheduler {
             let task = entry.task();
             let template = self.template_of(task).expect("a task with a recipe");
             let duration = self.templates.duration_ns(template);
+            let cost = (duration, self.templates.result_nbytes(template));
             let options = self.table.options(task).clone();
             let worker = self.worker(id).expect("alive");
-            if worker.room(load, duration) == 0 || !worker.has_free(&options) {
+            if worker.room(load, cost) == 0 || !worker.has_free(&options) {
                 kept.push(Reverse(entry));
                 if kept.len() > 64 {
                     break;
@@ -289,7 +303,7 @@ impl Scheduler {
         let worker = self.worker(id).expect("alive");
         let left = layer.count - layer.cursor;
         let fair = (left / (SHARE * load.n_threads.max(1))).max(1);
-        let room = worker.room(load, duration);
+        let room = worker.room(load, (duration, self.templates.result_nbytes(template)));
         let n = room.min(fair).min(left).min(RUN_MAX * worker.hello.nthreads.max(1));
         if left > 0 && n == 0 {
             return None;
@@ -380,9 +394,44 @@ impl Scheduler {
             sources: self.sources(task, id),
         };
         let options = self.table.options(task).clone();
+        if !calls.sources.is_empty() {
+            self.borrow(id, task);
+        }
         let worker = self.worker_mut(id).expect("alive");
         worker.begin(template, 1, &options);
         worker.calls.push(calls);
+    }
+
+    /// Notes whose values a call elsewhere is about to use up, if memory is short there.
+    fn borrow(&mut self, id: WorkerId, task: TaskRef) {
+        let mut dependencies = crate::table::TaskList::new();
+        self.table.dependencies(task, &mut dependencies);
+        let mut lenders = SmallVec::new();
+        for dependency in dependencies {
+            let record = self.table.task(dependency);
+            let State::Memory { holder, .. } = record.state else { continue };
+            let is_wanted = record.wanted || record.also_wanted;
+            if holder != id
+                && !is_wanted
+                && let Some(lender) = self.worker_mut(holder)
+                && lender.status.is_crowded
+            {
+                lender.n_lent += 1;
+                lenders.push(holder);
+            }
+        }
+        if !lenders.is_empty() {
+            self.worker_mut(id).expect("alive").borrowed.insert(task, lenders);
+        }
+    }
+
+    /// A call is off a worker's hands: what it was about to use up counts no more.
+    pub(crate) fn repay(&mut self, lenders: SmallVec<[WorkerId; 4]>) {
+        for lender in lenders {
+            if let Some(lender) = self.worker_mut(lender) {
+                lender.n_lent -= 1;
+            }
+        }
     }
 
     pub(crate) fn call_work(&self, task: TaskRef) -> CallWork {

@@ -51,6 +51,7 @@ impl Scheduler {
             return;
         };
         self.alive.retain(|w| *w != id);
+        worker.borrowed.values().cloned().for_each(|lenders| self.repay(lenders));
         for client in self.clients.values_mut() {
             client.out.push(ToClient::PeersGone(vec![id]));
         }

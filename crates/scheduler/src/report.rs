@@ -88,8 +88,12 @@ impl Scheduler {
     pub(crate) fn unload(&mut self, task: TaskRef, count: u32, worker: WorkerId) {
         let Some(template) = self.template_of(task) else { return };
         let options = self.table.options(task).clone();
-        if let Some(worker) = self.worker_mut(worker) {
-            worker.end(template, count, &options);
+        let Some(worker) = self.worker_mut(worker) else { return };
+        worker.end(template, count, &options);
+        if !worker.borrowed.is_empty()
+            && let Some(lenders) = worker.borrowed.remove(&task)
+        {
+            self.repay(lenders);
         }
     }
 
@@ -113,7 +117,7 @@ impl Scheduler {
             return self.discard(worker, run);
         }
         if let Some(template) = self.template_of(first) {
-            self.templates.observe(template, run.count, elapsed_ns);
+            self.templates.observe(template, run.count, elapsed_ns, nbytes);
         }
         let each = nbytes as f32 / run.count as f32;
         // Stretches of the run that are current, and of those that the client wants.

@@ -119,7 +119,7 @@ impl Worker {
 
     /// Gives ready calls to executors with room, the first in line first.
     pub(crate) fn feed(&mut self) {
-        let is_tight = self.governor.is_tight(self.held.nbytes);
+        let is_tight = self.governor.is_tight(&self.held);
         loop {
             if self.governor.is_paused && self.is_running() {
                 return;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   share of the limit    what happens
-//!   0.3   crowded         the scheduler prefers what uses up values to what makes new ones
+//!   0.2   crowded         the scheduler prefers what uses up values to what makes new ones
 //!   0.6   target          values held beyond it leave: second copies, then to disk
 //!   0.7   spill           measured beyond it: values leave until the target; no calls in advance
 //!   0.8   pause           no new call while one runs, none from the scheduler
@@ -12,6 +12,7 @@
 //! The thresholds are Dask's. Numbers come with events; nothing here looks at a clock or a process.
 
 use crate::Map;
+use crate::held::Held;
 use rasker_graph::TaskId;
 use rasker_protocol::{DiskStatus, ExecutorId};
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use std::collections::BTreeMap;
 /// Smaller values are not worth a file.
 pub(crate) const SPILL_NBYTES_MIN: u64 = 16 << 10;
 /// From this share of the limit on, what uses up values is preferred.
-const CROWDED: f64 = 0.3;
+const CROWDED: f64 = 0.2;
 /// A threshold that was passed upwards is passed downwards this much lower.
 const SLACK: f64 = 0.05;
 /// Values on their way out take this share of the limit at most, and at least so many bytes.
@@ -132,7 +133,7 @@ pub(crate) struct Governor {
     floor: Vec<(ExecutorId, u64)>,
     /// Measurements in a row while nothing ran and the worker was paused.
     pub n_idle: u32,
-    /// Bytes that left since the last measurement.
+    /// Bytes of live values that left since the last measurement.
     left_nbytes: u64,
     pub is_spilling: bool,
     pub is_paused: bool,
@@ -186,9 +187,6 @@ impl Governor {
         let entry = self.entries.remove(&task)?;
         self.order.remove(&entry.stamp);
         self.count(entry.stage, entry.nbytes, false);
-        if entry.stage == Stage::Here {
-            self.left_nbytes += entry.nbytes;
-        }
         if entry.record.is_some() {
             self.disk_nbytes -= entry.nbytes;
         }
@@ -214,10 +212,11 @@ impl Governor {
         entry.stage = stage;
         self.count(before, nbytes, false);
         self.count(stage, nbytes, true);
-        let was_here = !matches!(before, Stage::Away | Stage::Wanted | Stage::Coming);
-        if was_here && stage == Stage::Away {
-            self.left_nbytes += nbytes;
-        }
+    }
+
+    /// A live value of so many bytes was dropped or became a segment.
+    pub fn on_live_gone(&mut self, nbytes: u64) {
+        self.left_nbytes += nbytes;
     }
 
     /// The bytes of a value turned out to be so many.
@@ -307,30 +306,31 @@ impl Governor {
         self.leaving_nbytes + self.coming_nbytes + self.wanted_nbytes > 0
     }
 
-    /// Memory in use, bytes: as measured, and never less than what is held.
-    pub fn used(&self, held_nbytes: u64) -> u64 {
+    /// Memory in use, bytes: as measured, with the segments that no measurement sees, and never
+    /// less than what is held.
+    pub fn used(&self, held: &Held) -> u64 {
         let measured = self.measured.total().saturating_sub(self.left_nbytes);
-        measured.max(held_nbytes) + self.coming_nbytes
+        (measured + held.segment_nbytes).max(held.nbytes) + self.coming_nbytes
     }
 
     /// Bytes that have still to leave.
-    fn excess(&self, held_nbytes: u64) -> u64 {
+    fn excess(&self, held: &Held) -> u64 {
         let target = self.options.share(self.options.target);
-        let needed = held_nbytes + self.coming_nbytes + self.wanted_nbytes;
-        let held = needed.saturating_sub(target);
-        let used = self.used(held_nbytes) + self.wanted_nbytes;
+        let needed = held.nbytes + self.coming_nbytes + self.wanted_nbytes;
+        let beyond = needed.saturating_sub(target);
+        let used = self.used(held) + self.wanted_nbytes;
         let measured = if used > self.options.share(self.options.spill) {
             used.saturating_sub(target.min(self.options.share(self.options.spill)))
         } else {
             0
         };
-        held.max(measured).saturating_sub(self.leaving_nbytes)
+        beyond.max(measured).saturating_sub(self.leaving_nbytes)
     }
 
     /// Whether a value has to leave now.
-    pub fn wants_room(&self, held_nbytes: u64) -> bool {
+    pub fn wants_room(&self, held: &Held) -> bool {
         let most = self.options.share(LEAVING).max(LEAVING_NBYTES_MIN);
-        self.leaving_nbytes < most && !self.entries.is_empty() && self.excess(held_nbytes) > 0
+        self.leaving_nbytes < most && !self.entries.is_empty() && self.excess(held) > 0
     }
 
     /// The value that was needed least recently and can leave.
@@ -344,14 +344,14 @@ impl Governor {
     }
 
     /// Whether a value of so many bytes may come back now.
-    pub fn has_room_for(&self, nbytes: u64, held_nbytes: u64) -> bool {
+    pub fn has_room_for(&self, nbytes: u64, held: &Held) -> bool {
         self.coming_nbytes == 0 && self.leaving_nbytes == 0
-            || self.used(held_nbytes) + nbytes <= self.options.share(self.options.spill)
+            || self.used(held) + nbytes <= self.options.share(self.options.spill)
     }
 
     /// Looks where memory stands; whether the pause began (true) or ended (false) just now.
-    pub fn look(&mut self, held_nbytes: u64) -> Option<bool> {
-        let used = self.used(held_nbytes);
+    pub fn look(&mut self, held: &Held) -> Option<bool> {
+        let used = self.used(held);
         let passed = |share: f64, was: bool| {
             used > self.options.share(if was { share - SLACK } else { share })
         };
@@ -363,13 +363,13 @@ impl Governor {
     }
 
     /// Whether so much is in use that calls are to run one by one, without others in advance.
-    pub fn is_tight(&self, held_nbytes: u64) -> bool {
-        self.is_on() && self.used(held_nbytes) > self.options.share(self.options.spill)
+    pub fn is_tight(&self, held: &Held) -> bool {
+        self.is_on() && self.used(held) > self.options.share(self.options.spill)
     }
 
     /// The executor that has to end: it alone can bring memory back below the last threshold.
-    pub fn doomed(&self, held_nbytes: u64) -> Option<(ExecutorId, u64)> {
-        let used = self.used(held_nbytes);
+    pub fn doomed(&self, held: &Held) -> Option<(ExecutorId, u64)> {
+        let used = self.used(held);
         if used <= self.options.share(self.options.terminate) {
             return None;
         }

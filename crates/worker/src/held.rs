@@ -1,7 +1,7 @@
 //! What this worker holds: stretches of small values, single values, live values of executors.
 
 use crate::Map;
-use rasker_graph::{LayerId, Run, TaskId};
+use rasker_graph::{Blob, LayerId, Run, TaskId};
 use rasker_protocol::{ExecutorId, Value};
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ impl Form {
 /// A value that was let go: its task, where it was live, and whether it was one of a stretch.
 pub(crate) struct Gone {
     pub task: TaskId,
-    pub live_in: Option<ExecutorId>,
+    pub live_in: Option<(ExecutorId, u64)>,
 }
 
 #[derive(Debug)]
@@ -46,9 +46,10 @@ struct Stretch {
 #[derive(Default, Debug)]
 pub(crate) struct Held {
     layers: Map<LayerId, BTreeMap<u32, Stretch>>,
-    /// Bytes in memory, and those of live values among them.
+    /// Bytes in memory, and among them those of live values and of segments.
     pub nbytes: u64,
     pub live_nbytes: u64,
+    pub segment_nbytes: u64,
 }
 
 impl Held {
@@ -68,8 +69,12 @@ impl Held {
             *sum = if is_more { *sum + nbytes } else { sum.saturating_sub(nbytes) };
         };
         add(&mut self.nbytes);
-        if matches!(form, Form::Live { .. }) {
-            add(&mut self.live_nbytes);
+        match form {
+            Form::Live { .. } => add(&mut self.live_nbytes),
+            Form::Value(Value::Encoded { blob: Blob::Local(_), .. }) => {
+                add(&mut self.segment_nbytes);
+            }
+            Form::Value(_) | Form::Spilled { .. } => {}
         }
     }
 
@@ -117,7 +122,7 @@ impl Held {
                 continue;
             };
             let live_in = match &stretch.form {
-                Form::Live { executor, .. } => Some(*executor),
+                Form::Live { executor, nbytes } => Some((*executor, *nbytes)),
                 Form::Value(_) | Form::Spilled { .. } => None,
             };
             if !matches!(stretch.form, Form::Value(Value::Column(_))) {

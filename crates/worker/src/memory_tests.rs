@@ -72,7 +72,7 @@ fn measured(worker: &mut Worker, nbytes: u64) -> Vec<Action> {
 /// A worker with one value on disk: 0, of 30 MiB; and its record.
 fn with_one_away() -> (Worker, u64) {
     let mut worker = limited();
-    assert_eq!(put(&mut worker, 0, 30 * MIB).len(), 1);
+    put(&mut worker, 0, 30 * MIB);
     let actions = put(&mut worker, 1, 40 * MIB);
     let spill = spills(&actions)[0];
     assert_eq!(spill.1, 30 * MIB, "the oldest value goes first");
@@ -332,7 +332,7 @@ fn the_call_that_takes_all_memory_fails_and_no_other() {
     let run = |index| Run::new(LayerId(6 << 32), index, 1);
     let calls = (0..3).map(|index| reader(run(index), data(0))).collect();
     compute(&mut worker, calls);
-    assert_eq!(measured(&mut worker, 30 * MIB), measured(&mut worker, 30 * MIB));
+    assert!(!measured(&mut worker, 30 * MIB).contains(&Action::KillExecutor(EXECUTOR)));
     let actions = measured(&mut worker, 120 * MIB);
     assert!(actions.contains(&Action::KillExecutor(EXECUTOR)), "{actions:?}");
     // It is ended once.

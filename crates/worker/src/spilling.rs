@@ -47,10 +47,11 @@ impl Worker {
     /// Lets values go, wherever they are.
     pub(crate) fn let_go(&mut self, run: Run) {
         for gone in self.held.remove(run) {
-            if let Some(executor) = gone.live_in
-                && let Some(executor) = self.executor_mut(executor)
-            {
-                executor.drop_value(gone.task);
+            if let Some((executor, nbytes)) = gone.live_in {
+                self.governor.on_live_gone(nbytes);
+                if let Some(executor) = self.executor_mut(executor) {
+                    executor.drop_value(gone.task);
+                }
             }
             self.let_go_of_record(gone.task);
         }
@@ -75,9 +76,9 @@ impl Worker {
         if self.governor.n_away > 0 {
             self.look_ahead();
         }
-        if self.governor.wants_room(self.held.nbytes) {
+        if self.governor.wants_room(&self.held) {
             let needed = self.needed();
-            while self.governor.wants_room(self.held.nbytes) {
+            while self.governor.wants_room(&self.held) {
                 let pinned = |task| needed.contains(&task) || self.is_in_use(task);
                 let Some(task) = self.governor.victim(pinned) else { break };
                 self.send_away(task, out);
@@ -123,7 +124,7 @@ impl Worker {
         }
         if !std::mem::replace(&mut self.governor.is_spilling, true) {
             let held = self.held.nbytes >> 20;
-            let used = self.governor.used(self.held.nbytes) >> 20;
+            let used = self.governor.used(&self.held) >> 20;
             let limit = self.governor.options.limit_nbytes >> 20;
             out.push(Action::Log(format!(
                 "values go to disk: {used} MiB of {limit} MiB are in use, {held} MiB by values"
@@ -236,7 +237,7 @@ impl Worker {
                 self.to_restore.pop_front();
                 continue;
             };
-            if !self.governor.has_room_for(nbytes, self.held.nbytes) {
+            if !self.governor.has_room_for(nbytes, &self.held) {
                 break;
             }
             self.to_restore.pop_front();
@@ -283,13 +284,13 @@ impl Worker {
     pub(crate) fn on_measured(&mut self, measured: Measured, out: &mut Vec<Action>) {
         let is_idle = self.governor.is_paused && !self.is_running();
         self.governor.on_measured(measured, is_idle);
-        let Some((executor, nbytes)) = self.governor.doomed(self.held.nbytes) else { return };
+        let Some((executor, nbytes)) = self.governor.doomed(&self.held) else { return };
         let is_running = |e: &crate::executor::Executor| e.id == executor && e.n_given > 0;
         if !self.executors.iter().any(is_running) || self.doomed.is_some() {
             return;
         }
         let (used, limit) =
-            (self.governor.used(self.held.nbytes) >> 20, self.governor.options.limit_nbytes >> 20);
+            (self.governor.used(&self.held) >> 20, self.governor.options.limit_nbytes >> 20);
         let is_to_blame = self.governor.has_grown(executor, nbytes);
         let reason = format!(
             "the worker used {used} MiB of {limit} MiB, {} MiB of them in this executor, and \
@@ -303,10 +304,9 @@ impl Worker {
 
     /// Pauses and goes on, and says so.
     fn look(&mut self, out: &mut Vec<Action>) {
-        let held_nbytes = self.held.nbytes;
-        let changed = self.governor.look(held_nbytes);
+        let changed = self.governor.look(&self.held);
         if let Some(is_paused) = changed {
-            let used = self.governor.used(held_nbytes) >> 20;
+            let used = self.governor.used(&self.held) >> 20;
             let limit = self.governor.options.limit_nbytes >> 20;
             let what = if is_paused { "pauses" } else { "goes on" };
             out.push(Action::Log(format!("{what}: {used} MiB of {limit} MiB are in use")));
@@ -323,7 +323,7 @@ impl Worker {
         let is_paused = self.governor.is_paused && (!is_idle || is_moving);
         let now = (is_paused, self.governor.is_crowded);
         if std::mem::replace(&mut self.governor.told, now) != now {
-            let status = self.status(self.governor.used(held_nbytes));
+            let status = self.status(self.governor.used(&self.held));
             out.push(Action::ToScheduler(FromWorker::Status(status)));
         }
     }

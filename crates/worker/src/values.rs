@@ -139,7 +139,8 @@ impl Worker {
     }
 
     fn take_bytes(&mut self, task: TaskId, value: Value) {
-        if let Some(Form::Live { executor, .. }) = self.held.get(task) {
+        if let Some(Form::Live { executor, nbytes }) = self.held.get(task) {
+            self.governor.on_live_gone(nbytes);
             self.governor.resize(task, value.nbytes());
             self.held.replace(task, Form::Value(value));
             if let Some(executor) = self.executor_mut(executor) {

@@ -137,7 +137,7 @@ impl Worker {
             Event::Measured(measured) => self.on_measured(measured, out),
             Event::Tick { memory_nbytes } => {
                 self.governor.tick();
-                let used = self.governor.used(self.held.nbytes);
+                let used = self.governor.used(&self.held);
                 let is_on = self.governor.is_on();
                 let status = self.status(if is_on { used } else { memory_nbytes });
                 out.push(Action::ToScheduler(FromWorker::Status(status)));
@@ -282,7 +282,7 @@ impl Worker {
     /// Memory that may be taken until an executor has to be ended, bytes; none without a limit.
     pub fn memory_left(&self) -> Option<u64> {
         let options = &self.governor.options;
-        let used = self.governor.used(self.held.nbytes);
+        let used = self.governor.used(&self.held);
         self.governor.is_on().then(|| options.limit_nbytes.saturating_sub(used))
     }
 
