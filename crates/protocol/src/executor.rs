@@ -25,6 +25,8 @@ pub enum ToExecutor {
     Recall,
     /// Calls that need not run any more; one that is running may go on.
     Cancel(Vec<Run>),
+    /// Give memory that is not in use back to the system.
+    Trim,
     /// A call out of band, also while others run; answered.
     Run {
         id: u64,

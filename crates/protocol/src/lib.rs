@@ -35,8 +35,9 @@ pub use executor::{
 };
 pub use failure::{Failure, FailureKind};
 pub use message::{
-    Finished, FromClient, FromHolder, FromWorker, Hello, Peer, Progress, Query, Resumes, Scattered,
-    Submit, ToClient, ToHolder, ToWorker, Tracked, Value, Welcome, WorkerHello, WorkerId,
+    DiskStatus, Finished, FromClient, FromHolder, FromWorker, Hello, Peer, Progress, Query,
+    Resumes, Scattered, Submit, ToClient, ToHolder, ToWorker, Tracked, Value, Welcome, WorkerHello,
+    WorkerId,
     WorkerStatus,
 };
 

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use rasker_protocol::Datum;
 use rasker_runtime::{Runner, serve_executor};
 use rasker_store::{Arena, ArenaOptions};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, OnceLock};
@@ -29,6 +30,39 @@ fn texts(settings: &Datum, name: &str) -> Vec<String> {
             .collect(),
         Some(Datum::Text(text)) => vec![text.clone()],
         _ => Vec::new(),
+    }
+}
+
+/// A number among the settings; 0 if it is missing.
+pub fn number(settings: &Datum, name: &str) -> u64 {
+    let Datum::Map(pairs) = settings else { return 0 };
+    match pairs.iter().find(|(n, _)| n == name) {
+        Some((_, Datum::Int(value))) => u64::try_from(*value).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// Address space that libraries take for their threads and never fill, bytes per core.
+const LIBRARY_NBYTES_PER_CORE: u64 = 64 << 20;
+
+/// Has this process refuse memory that its worker could never have: values on the heap and values
+/// that are mapped may each take the whole limit. An array far too large is a `MemoryError` at once
+/// then, in the call that asked for it, where it would else have to be ended with its process.
+pub fn limit_memory(limit_nbytes: u64) {
+    arena().fit(limit_nbytes);
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let data = status.lines().find_map(|line| line.strip_prefix("VmData:"));
+    let Some(taken_kib) =
+        data.and_then(|text| text.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
+    else {
+        return;
+    };
+    let n_cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let most = (taken_kib << 10) + 2 * limit_nbytes + n_cores * LIBRARY_NBYTES_PER_CORE;
+    let before = getrlimit(Resource::Data);
+    if before.current.is_none_or(|current| current > most) {
+        let limit = Rlimit { current: Some(most), maximum: before.maximum };
+        let _ = setrlimit(Resource::Data, limit);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Processes of their own: `rasker scheduler`, `rasker worker`, and clients that join them.
 
-use crate::cluster::{executor_settings, process_executors, python_version};
+use crate::cluster::{executor_settings, memory_settings, process_executors, python_version};
 use crate::runner::PythonRunner;
 use crate::session::Session;
 use crate::task;
@@ -308,9 +308,9 @@ fn shares_memory(py: Python<'_>) -> bool {
 #[pyfunction]
 #[pyo3(signature = (
     address, *, scheduler_file=None, host=None, port=0, name=None, nthreads=1, nworkers=1,
-    memory_limit=0, resources=None, preload=Vec::new(), local_directory=None, token_file=None,
-    tls_ca_file=None, tls_fingerprint=None, tls_cert=None, tls_key=None, insecure=false,
-    processes=true, death_timeout=None
+    memory_limit=0, memory=None, resources=None, preload=Vec::new(), local_directory=None,
+    token_file=None, tls_ca_file=None, tls_fingerprint=None, tls_cert=None, tls_key=None,
+    insecure=false, processes=true, death_timeout=None
 ))]
 #[allow(clippy::too_many_arguments)]
 pub fn run_worker(
@@ -323,6 +323,7 @@ pub fn run_worker(
     nthreads: u32,
     nworkers: u32,
     memory_limit: u64,
+    memory: Option<HashMap<String, f64>>,
     resources: Option<HashMap<String, f64>>,
     preload: Vec<String>,
     local_directory: Option<&str>,
@@ -335,7 +336,7 @@ pub fn run_worker(
     processes: bool,
     death_timeout: Option<f64>,
 ) -> PyResult<i32> {
-    let _ = local_directory;
+    let memory = memory_settings(memory_limit, memory, local_directory);
     end_on_signals(py)?;
     let timeout = death_timeout.unwrap_or(30.0);
     let place = place_of(py, address, scheduler_file, timeout)?;
@@ -363,7 +364,8 @@ pub fn run_worker(
             port: if nworkers > 1 { 0 } else { port },
             name: own,
             nthreads,
-            memory_limit,
+            memory: memory.clone(),
+            n_workers: nworkers.max(1),
             resources: resources.clone(),
             executors: executors.clone(),
             python: python_version(py),

@@ -4,6 +4,7 @@ use crate::pool::Pool;
 use crate::runner::Runner;
 use crate::wire::{Outlet, outlet, pump};
 use crate::worker_loop::{Input, WorkerInbox};
+use parking_lot::Mutex;
 use rasker_graph::Blob;
 use rasker_protocol::{Datum, ExecutorId, FromExecutor, ToExecutor};
 use rasker_store::Segment;
@@ -39,9 +40,22 @@ impl ExecutorKind {
 pub(crate) struct ExecutorLink {
     pub outlet: Outlet<ToExecutor>,
     sender: Option<Sender>,
+    child: Option<Arc<Mutex<Child>>>,
 }
 
 impl ExecutorLink {
+    /// The process, if it is one.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(|child| child.lock().id())
+    }
+
+    /// Ends a process at once; its loss is noticed as any other.
+    pub fn kill(&self) {
+        if let Some(child) = &self.child {
+            let _ = child.lock().kill();
+        }
+    }
+
     pub fn close(self) {
         (self.outlet)(ToExecutor::Close);
         if let Some(sender) = self.sender {
@@ -66,7 +80,7 @@ pub(crate) fn launch(
             let pool = Pool::new(runner.clone(), nthreads, Box::new(report));
             let _ = inbox.send(Input::FromExecutor(id, FromExecutor::Ready { pid: 0 }));
             let outlet = Box::new(move |message| pool.handle(message));
-            Ok(ExecutorLink { outlet, sender: None })
+            Ok(ExecutorLink { outlet, sender: None, child: None })
         }
         ExecutorKind::Processes { program, arguments, settings } => {
             let (ours, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
@@ -83,6 +97,8 @@ pub(crate) fn launch(
             if let Datum::Map(pairs) = &mut settings {
                 pairs.push(("nthreads".into(), nthreads.into()));
             }
+            let child = Arc::new(Mutex::new(child));
+            let dying = child.clone();
             let to_executor = outlet(sender.clone());
             to_executor(ToExecutor::Setup(settings));
             let inbox = inbox.clone();
@@ -96,10 +112,10 @@ pub(crate) fn launch(
                     reports.send(Input::FromExecutor(id, message)).is_ok()
                 })
                 .await;
-                let reason = end(child, ended).await;
+                let reason = end(&dying, ended).await;
                 let _ = inbox.send(Input::ExecutorLost(id, reason));
             });
-            Ok(ExecutorLink { outlet: to_executor, sender: Some(sender) })
+            Ok(ExecutorLink { outlet: to_executor, sender: Some(sender), child: Some(child) })
         }
     }
 }
@@ -124,13 +140,15 @@ fn copied(blob: &Blob) -> Blob {
 }
 
 /// Waits for a process whose connection has ended; one that does not end is killed.
-async fn end(mut child: Child, connection: String) -> String {
+async fn end(child: &Mutex<Child>, connection: String) -> String {
     for wait_ms in [1, 4, 20, 50, 100, 200, 400, 800] {
-        if let Ok(Some(status)) = child.try_wait() {
+        let ended = child.lock().try_wait();
+        if let Ok(Some(status)) = ended {
             return describe(status);
         }
         tokio::time::sleep(Duration::from_millis(wait_ms)).await;
     }
+    let mut child = child.lock();
     let _ = child.kill();
     match child.wait() {
         Ok(_) => format!("its executor did not end and was killed ({connection})"),

@@ -129,6 +129,7 @@ impl Pool {
                 };
                 std::thread::Builder::new().name(name).spawn(answer).expect("a thread can start");
             }
+            ToExecutor::Trim => shared.runner.trim(),
             ToExecutor::Close => return false,
         }
         true

@@ -15,6 +15,8 @@ pub trait Runner: Send + Sync + 'static {
     fn drop_values(&self, runs: &[Run]);
     /// Bytes of a live value, or of the object given; none if it is not here any more.
     fn export(&self, task: TaskId, value: Option<Value>) -> Result<Option<Value>, Arc<Failure>>;
+    /// Gives memory that is not in use back to the system.
+    fn trim(&self) {}
     /// A call out of band.
     fn answer(&self, call: &Blob) -> Blob;
 }

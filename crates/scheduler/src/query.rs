@@ -81,6 +81,13 @@ impl Scheduler {
                 ("processing", worker.n_processing.into()),
                 ("memory", worker.status.memory_nbytes.into()),
                 ("held", worker.status.held_nbytes.into()),
+                ("spilled", worker.status.spilled_nbytes.into()),
+                ("paused", Datum::Bool(worker.status.is_paused)),
+                ("disk_written", worker.status.disk.written_nbytes.into()),
+                ("disk_write_ns", worker.status.disk.write_ns.into()),
+                ("disk_read", worker.status.disk.read_nbytes.into()),
+                ("disk_read_ns", worker.status.disk.read_ns.into()),
+                ("disk_lost", worker.status.disk.n_lost.into()),
             ]);
             (hello.address.clone(), datum)
         });

@@ -13,7 +13,7 @@ use rasker_protocol::{
 };
 use rasker_scheduler::{Action as SchedulerAction, Event as SchedulerEvent, Scheduler};
 use rasker_worker::{
-    Action as WorkerAction, Event as WorkerEvent, ReaderId, Worker, WorkerOptions,
+    Action as WorkerAction, Event as WorkerEvent, MemoryOptions, ReaderId, Worker, WorkerOptions,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
@@ -393,6 +393,11 @@ impl World {
                 // Requests to a worker that is gone are answered when it goes.
                 WorkerAction::PeerGone { .. } => {}
                 WorkerAction::Close { .. } => self.worker_ends(id),
+                WorkerAction::Spill { .. }
+                | WorkerAction::Restore { .. }
+                | WorkerAction::Forget { .. }
+                | WorkerAction::KillExecutor(_)
+                | WorkerAction::Log(_) => unreachable!("memory has no limit here"),
             }
         }
     }
@@ -499,7 +504,9 @@ impl World {
             python: String::new(),
         };
         let shares_objects = self.swarm.objects;
-        let options = WorkerOptions { nthreads, shares_objects, local_clients: false };
+        // Without a limit the governor rests: its own tests stand in the worker's crate.
+        let memory = MemoryOptions::default();
+        let options = WorkerOptions { nthreads, shares_objects, local_clients: false, memory };
         let node = WorkerNode {
             machine: Worker::new(options),
             name,

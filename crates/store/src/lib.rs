@@ -33,10 +33,11 @@
 //! # Reading order
 //!
 //! `mapping` (the one place that maps memory), `region`, `ranges`, `arena`, `segment`,
-//! `block`, `fork`, then `spill`.
+//! `block`, `fork`, then `blocks` (direct transfers) and `spill`.
 
 mod arena;
 mod block;
+mod blocks;
 mod error;
 mod fork;
 mod mapping;

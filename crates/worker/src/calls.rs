@@ -32,10 +32,13 @@ impl Worker {
             return;
         }
         let mut missing = hashbrown::HashSet::default();
+        let has_large = !self.governor.is_empty();
         for index in calls.run.indices() {
             for input in calls.dependencies(index) {
                 if !self.held.contains(input) {
                     missing.insert(input);
+                } else if has_large {
+                    self.governor.touch(input);
                 }
             }
         }
@@ -116,7 +119,11 @@ impl Worker {
 
     /// Gives ready calls to executors with room, the first in line first.
     pub(crate) fn feed(&mut self) {
+        let is_tight = self.governor.is_tight(&self.held);
         loop {
+            if self.governor.is_paused && self.is_running() {
+                return;
+            }
             let durations = &self.durations;
             let duration = |id| durations.get(&id).copied().unwrap_or(UNKNOWN_NS);
             let Some((&key, calls)) = self.ready.first_key_value() else { return };
@@ -131,6 +138,9 @@ impl Worker {
                 }
                 let idle = executor.nthreads.saturating_sub(executor.n_given);
                 let depth = FEED_NS * f64::from(executor.nthreads);
+                if is_tight {
+                    return if self.governor.is_paused { idle.min(1) } else { idle };
+                }
                 idle.max(((depth - executor.load_ns(duration)) / each).max(0.0) as u32)
             };
             let best = (0..self.executors.len()).max_by_key(|i| room(&self.executors[*i]));
@@ -149,6 +159,13 @@ impl Worker {
     fn give(&mut self, at: usize, calls: Calls) {
         let id = self.executors[at].id;
         let mut missing = hashbrown::HashSet::default();
+        let mut reads = SmallVec::new();
+        if !self.governor.is_empty() {
+            for index in calls.run.indices() {
+                let inputs = calls.dependencies(index);
+                reads.extend(inputs.into_iter().filter(|task| self.is_large_here(*task)));
+            }
+        }
         let work = match &calls.work {
             CallWork::One { args, dependencies } => {
                 let given = dependencies.iter().map(|task| self.given(*task, id, &mut missing));
@@ -181,7 +198,12 @@ impl Worker {
             executor.teach(*step, &self.templates);
         }
         let Calls { run, attempt, template, label, .. } = calls;
-        executor.give(ExecutorCalls { run, attempt, template, label, work });
+        executor.give(ExecutorCalls { run, attempt, template, label, work }, reads);
+    }
+
+    /// Whether a value is in shared memory, and large enough to matter; live ones are pinned anyway.
+    fn is_large_here(&self, task: TaskId) -> bool {
+        self.governor.get(task).is_some() && matches!(self.held.get(task), Some(Form::Value(_)))
     }
 
     /// An input as an executor can take it; `missing` gets those that live in another one, and
@@ -208,10 +230,16 @@ impl Worker {
         missing: hashbrown::HashSet<TaskId, foldhash::fast::FixedState>,
     ) {
         let mut gone: SmallVec<[TaskId; 2]> = SmallVec::new();
-        for input in &missing {
-            match self.held.get(*input) {
-                Some(Form::Live { executor, .. }) => self.export(*input, executor, None),
-                _ => gone.push(*input),
+        if !self.can_hold_inputs(&calls) {
+            return;
+        }
+        let mut inputs: SmallVec<[TaskId; 4]> = missing.iter().copied().collect();
+        inputs.sort_unstable();
+        for input in inputs {
+            match self.held.get(input) {
+                Some(Form::Live { executor, .. }) => self.export(input, executor, None),
+                Some(Form::Spilled { .. }) => self.want(input),
+                _ => gone.push(input),
             }
         }
         if !gone.is_empty() {
@@ -289,6 +317,7 @@ impl Worker {
             // Nothing of an earlier attempt is to stay.
             run.tasks().for_each(|task| executor.drop_value(task));
         }
+        self.governor.has_ended = true;
         self.observe(given.template, run.count, elapsed_ns);
         let (form, values) = match outcome {
             Outcome::Failed(failure) => {
@@ -324,10 +353,10 @@ impl Worker {
         };
         let nbytes = match &form {
             Form::Value(value) => value.nbytes(),
-            Form::Live { nbytes, .. } => *nbytes,
+            Form::Live { nbytes, .. } | Form::Spilled { nbytes } => *nbytes,
         };
-        self.held.remove(run);
-        self.held.insert(run, form);
+        self.let_go_of_earlier(run);
+        self.keep(run, form, false);
         self.progress.push(Progress::Finished { run, attempt, elapsed_ns, nbytes, values });
         for task in run.tasks() {
             if self.wanted_by.contains_key(&task) {
@@ -406,12 +435,15 @@ impl Worker {
         }
     }
 
-    pub(crate) fn free(&mut self, run: Run) {
-        for (executor, task) in self.held.remove(run) {
-            if let Some(executor) = self.executor_mut(executor) {
-                executor.drop_value(task);
-            }
+    /// The values of an earlier attempt make place; live ones were told to their executor before.
+    fn let_go_of_earlier(&mut self, run: Run) {
+        for gone in self.held.remove(run) {
+            self.let_go_of_record(gone.task);
         }
+    }
+
+    pub(crate) fn free(&mut self, run: Run) {
+        self.let_go(run);
     }
 
     /// An executor died. What ran in it is under suspicion, what only waited in it is not.
@@ -419,11 +451,17 @@ impl Worker {
         let Some(at) = self.executors.iter().position(|executor| executor.id == id) else { return };
         let executor = self.executors.remove(at);
         let mut running = self.options.nthreads;
+        let doomed = self.doomed.take_if(|doom| doom.executor == id);
+        let is_alone = running.min(executor.n_given) == 1;
         for given in &executor.given {
             let (run, attempt) = (given.run, given.attempt);
             let n = running.min(run.count);
             running -= n;
-            if n > 0 {
+            if n > 0
+                && let Some(doom) = &doomed
+            {
+                self.out_of_memory(Run::new(run.layer, run.start, n), attempt, doom, is_alone);
+            } else if n > 0 {
                 let run = Run::new(run.layer, run.start, n);
                 self.progress.push(Progress::Crashed { run, attempt, reason: reason.to_owned() });
             }
@@ -433,6 +471,9 @@ impl Worker {
             }
         }
         let lost = self.held.remove_executor(id);
+        for task in lost.iter().flat_map(|run| run.tasks()) {
+            self.let_go_of_record(task);
+        }
         // There is one executor, so all exports were asked of it.
         let mut exporting: Vec<TaskId> = self.exporting.iter().copied().collect();
         exporting.sort_unstable();
