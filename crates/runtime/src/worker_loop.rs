@@ -24,7 +24,8 @@ const START_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) enum Input {
     FromScheduler(ToWorker),
     FromExecutor(ExecutorId, FromExecutor),
-    ExecutorLost(ExecutorId, String),
+    /// With the reason, and the calls that ran in it if that is known.
+    ExecutorLost(ExecutorId, String, Option<Vec<(TaskId, u32)>>),
     /// A reader of this process; it gets one answer.
     Local(ToHolder, oneshot::Sender<FromHolder>),
     Reader(ReaderId, Outlet<FromHolder>),
@@ -187,9 +188,9 @@ impl Loop {
         let event = match input {
             Input::FromScheduler(message) => Event::FromScheduler(message),
             Input::FromExecutor(executor, message) => Event::FromExecutor { executor, message },
-            Input::ExecutorLost(executor, reason) => {
+            Input::ExecutorLost(executor, reason, running) => {
                 self.executors.remove(&executor);
-                Event::ExecutorLost { executor, reason }
+                Event::ExecutorLost { executor, reason, running }
             }
             Input::Local(message, answer) => {
                 let reader = self.handle.new_reader();
@@ -281,7 +282,7 @@ impl Loop {
                 let inbox = self.handle.inbox.clone();
                 tokio::spawn(async move {
                     tokio::time::sleep(START_AGAIN).await;
-                    let _ = inbox.send(Input::ExecutorLost(id, reason));
+                    let _ = inbox.send(Input::ExecutorLost(id, reason, None));
                 });
             }
         }

@@ -228,7 +228,7 @@ impl World {
             Event::ExecutorUp(worker, id) => {
                 if let Some(executor) = self.executor(worker, id) {
                     executor.is_up = true;
-                    self.executor_says(worker, id, FromExecutor::Ready { pid: 1 });
+                    self.executor_says(worker, id, FromExecutor::Ready { pid: 1, board: None });
                     self.executor_works(worker, id);
                 }
             }
@@ -480,7 +480,7 @@ impl World {
         if node.executors.remove(&id).is_some() {
             self.oracle.n_deaths += 1;
             self.book.count("an executor died");
-            let event = WorkerEvent::ExecutorLost { executor: id, reason: "signal 11".into() };
+            let event = WorkerEvent::ExecutorLost { executor: id, reason: "signal 11".into(), running: None };
             let (from, to) = (Place::Executor(worker, id), Place::Worker(worker));
             self.over(from, to, Event::Worker(worker, event));
         }

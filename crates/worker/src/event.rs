@@ -21,6 +21,9 @@ pub enum Event {
     ExecutorLost {
         executor: ExecutorId,
         reason: String,
+        /// The calls that ran in it, with their attempts, as it had made known; if it had not, the
+        /// ones given first are taken for them.
+        running: Option<Vec<(TaskId, u32)>>,
     },
     FromExecutor {
         executor: ExecutorId,

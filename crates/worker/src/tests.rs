@@ -131,7 +131,7 @@ fn calls_that_only_waited_are_not_blamed() {
     let mut worker = worker_with_short_calls();
     compute(&mut worker, vec![map(run(0, 5), 2), map(run(20, 3), 0)]);
     let reason = "killed".to_owned();
-    let lost = Event::ExecutorLost { executor: EXECUTOR, reason: reason.clone() };
+    let lost = Event::ExecutorLost { executor: EXECUTOR, reason: reason.clone(), running: None };
     let actions = after(&mut worker, lost);
     assert!(actions.contains(&Action::StartExecutor(ExecutorId(1))));
     let expected = [

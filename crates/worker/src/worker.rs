@@ -125,8 +125,8 @@ impl Worker {
                     executor.is_up = true;
                 }
             }
-            Event::ExecutorLost { executor, reason } => {
-                self.on_executor_lost(executor, &reason, out)
+            Event::ExecutorLost { executor, reason, running } => {
+                self.on_executor_lost(executor, &reason, running.as_deref(), out)
             }
             Event::FromExecutor { executor, message } => self.on_executor(executor, message, out),
             Event::Request { reader, local, message } => {
