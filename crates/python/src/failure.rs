@@ -45,6 +45,7 @@ pub fn to_exception<'py>(py: Python<'py>, failure: &Failure) -> PyResult<Bound<'
         FailureKind::Lost => "lost",
         FailureKind::Unpicklable => "unpicklable",
         FailureKind::Cancelled => "cancelled",
+        FailureKind::OutOfMemory => "memory",
     };
     let arguments = (
         kind,

@@ -1,6 +1,6 @@
 //! Processes of their own: `rasker scheduler`, `rasker worker`, and clients that join them.
 
-use crate::cluster::{executor_settings, process_executors, python_version};
+use crate::cluster::{executor_settings, memory_settings, process_executors, python_version};
 use crate::runner::PythonRunner;
 use crate::session::Session;
 use crate::task;
@@ -8,8 +8,8 @@ use pyo3::exceptions::{PyConnectionError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rasker_runtime::{
-    Credentials, ExecutorKind, Fingerprint, RemoteSession, SchedulerNode, TlsClient, TlsServer,
-    Token, Trust, WorkerNode, WorkerNodeOptions, host_toward,
+    Credentials, ExecutorKind, Fingerprint, RemoteSession, SchedulerNode, SchedulerOptions,
+    TlsClient, TlsServer, Token, Trust, WorkerNode, WorkerNodeOptions, host_toward,
 };
 use std::collections::HashMap;
 use std::io::Write;
@@ -19,6 +19,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Workers look for a scheduler that was lost so long, unless they are told otherwise.
+const SEARCH_FOR: Duration = Duration::from_secs(300);
+/// Workers that are asked to end have so long to hand over what only they hold.
+const RETIRE_WITHIN: Duration = Duration::from_secs(20);
 
 fn refused(error: impl std::fmt::Display) -> PyErr {
     PyOSError::new_err(error.to_string())
@@ -216,7 +220,8 @@ pub fn run_scheduler(
     let fingerprint = server.as_ref().map(|server| server.fingerprint().to_string());
     let credentials = Credentials { token: token.clone() };
     let trust = Trust { credentials, server, client: None, insecure };
-    let node = py.detach(|| SchedulerNode::start(host, port, &trust)).map_err(refused)?;
+    let options = scheduler_options(py);
+    let node = py.detach(|| SchedulerNode::start(host, port, &trust, options)).map_err(refused)?;
     let kept = token_path(&node.address)?;
     let _ = std::fs::remove_file(&kept);
     token.to_file(&kept).map_err(refused)?;
@@ -284,6 +289,15 @@ fn server_for(
     }
 }
 
+/// What the configuration says of schedulers.
+pub fn scheduler_options(py: Python<'_>) -> SchedulerOptions {
+    let key = "distributed.scheduler.allowed-failures";
+    let asked = py.import("rasker.config").and_then(|c| c.call_method1("get", (key, 3)));
+    let allowed = asked.and_then(|asked| asked.extract::<u64>()).unwrap_or(3);
+    let allowed_failures = u8::try_from(allowed).unwrap_or(u8::MAX - 1);
+    SchedulerOptions { allowed_failures, ..SchedulerOptions::default() }
+}
+
 /// Whether values may go to other processes of this host without a copy.
 fn shares_memory(py: Python<'_>) -> bool {
     let key = "transport.shared-memory";
@@ -294,9 +308,9 @@ fn shares_memory(py: Python<'_>) -> bool {
 #[pyfunction]
 #[pyo3(signature = (
     address, *, scheduler_file=None, host=None, port=0, name=None, nthreads=1, nworkers=1,
-    memory_limit=0, resources=None, preload=Vec::new(), local_directory=None, token_file=None,
-    tls_ca_file=None, tls_fingerprint=None, tls_cert=None, tls_key=None, insecure=false,
-    processes=true, death_timeout=None
+    memory_limit=0, memory=None, resources=None, preload=Vec::new(), local_directory=None,
+    token_file=None, tls_ca_file=None, tls_fingerprint=None, tls_cert=None, tls_key=None,
+    insecure=false, processes=true, death_timeout=None
 ))]
 #[allow(clippy::too_many_arguments)]
 pub fn run_worker(
@@ -309,6 +323,7 @@ pub fn run_worker(
     nthreads: u32,
     nworkers: u32,
     memory_limit: u64,
+    memory: Option<HashMap<String, f64>>,
     resources: Option<HashMap<String, f64>>,
     preload: Vec<String>,
     local_directory: Option<&str>,
@@ -321,7 +336,7 @@ pub fn run_worker(
     processes: bool,
     death_timeout: Option<f64>,
 ) -> PyResult<i32> {
-    let _ = local_directory;
+    let memory = memory_settings(memory_limit, memory, local_directory);
     end_on_signals(py)?;
     let timeout = death_timeout.unwrap_or(30.0);
     let place = place_of(py, address, scheduler_file, timeout)?;
@@ -349,12 +364,15 @@ pub fn run_worker(
             port: if nworkers > 1 { 0 } else { port },
             name: own,
             nthreads,
-            memory_limit,
+            memory: memory.clone(),
+            n_workers: nworkers.max(1),
             resources: resources.clone(),
             executors: executors.clone(),
             python: python_version(py),
             shares_memory: shares_memory(py),
             timeout: Duration::from_secs_f64(timeout.clamp(0.1, 1e6)),
+            search: death_timeout
+                .map_or(SEARCH_FOR, |seconds| Duration::from_secs_f64(seconds.clamp(0.1, 1e6))),
         };
         let node = py.detach(|| WorkerNode::start(options)).map_err(PyConnectionError::new_err)?;
         println!("worker at {} joined {}", node.address, place.address);
@@ -364,7 +382,25 @@ pub fn run_worker(
     while ended.is_none() && py.check_signals().is_ok() {
         ended = py.detach(|| nodes[0].wait(LOOK_EVERY));
     }
+    if ended.is_none() {
+        ended = retire_all(py, &nodes);
+    }
     println!("worker ends: {}", ended.as_deref().unwrap_or("it was asked to"));
     py.detach(|| nodes.iter().for_each(WorkerNode::close));
     Ok(0)
+}
+
+/// Lets workers hand over their values before they end; a second signal ends them at once.
+fn retire_all(py: Python<'_>, nodes: &[WorkerNode]) -> Option<String> {
+    nodes.iter().for_each(WorkerNode::retire);
+    let until = std::time::Instant::now() + RETIRE_WITHIN;
+    let mut ended = None;
+    for node in nodes {
+        let mut own = None;
+        while own.is_none() && std::time::Instant::now() < until && py.check_signals().is_ok() {
+            own = py.detach(|| node.wait(LOOK_EVERY));
+        }
+        ended = ended.or(own);
+    }
+    ended
 }

@@ -216,8 +216,12 @@ fn with_buffers<'py>(
 /// Bytes that a value takes, as `rasker.sizeof` sees it.
 pub fn sizeof(value: &Bound<'_, PyAny>) -> u64 {
     static SIZEOF: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    // Arrays know it themselves, and are what matters.
-    if let Ok(nbytes) = value.getattr("nbytes").and_then(|n| n.extract::<u64>()) {
+    // Arrays know it themselves, and are what matters; what an array of objects refers to does not
+    // count to it.
+    let has_objects = || value.getattr("dtype")?.getattr("hasobject")?.is_truthy();
+    if let Ok(nbytes) = value.getattr("nbytes").and_then(|n| n.extract::<u64>())
+        && matches!(has_objects(), Ok(false))
+    {
         return nbytes;
     }
     let measure = cached(value.py(), &SIZEOF, "rasker.sizeof", "sizeof");

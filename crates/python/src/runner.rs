@@ -4,6 +4,7 @@ use crate::compact::{self, Context, Reader};
 use crate::values::{self, Encoded, Object, to_object};
 use crate::{array_memory, failure, pickle, task};
 use parking_lot::Mutex;
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString, PyTuple};
 use rasker_graph::{Blob, Run, TaskId, Template, TemplateId};
@@ -14,6 +15,7 @@ use rasker_runtime::{Runner, Sink};
 use rasker_store::Arena;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Results up to this size ride with reports.
@@ -30,13 +32,21 @@ pub struct PythonRunner {
     arena: Arena,
     /// Caller and runner share a process: results are handed over as they are.
     shares_objects: bool,
+    /// What the worker may use, bytes; 0 for no limit, and where it cannot be enforced.
+    memory_limit: AtomicU64,
     templates: Mutex<HashMap<TemplateId, Code>>,
     live: Mutex<HashMap<TaskId, Py<PyAny>>>,
 }
 
 impl PythonRunner {
     pub fn new(arena: Arena, shares_objects: bool) -> PythonRunner {
-        PythonRunner { arena, shares_objects, templates: Mutex::default(), live: Mutex::default() }
+        PythonRunner {
+            arena,
+            shares_objects,
+            memory_limit: AtomicU64::new(0),
+            templates: Mutex::default(),
+            live: Mutex::default(),
+        }
     }
 
     fn function<'py>(&self, py: Python<'py>, id: TemplateId) -> PyResult<Bound<'py, PyAny>> {
@@ -107,6 +117,7 @@ impl PythonRunner {
         for at in 0..calls.run.count {
             let index = calls.run.start + at;
             task::set_index(index);
+            sink.at(index);
             if sink.is_cancelled(index) {
                 sink.failed(index, cancelled());
                 continue;
@@ -170,6 +181,7 @@ impl PythonRunner {
         result: PyResult<Bound<'_, PyAny>>,
         sink: &dyn Sink,
     ) {
+        crate::executor::end_if_forked();
         task::end_call();
         let stored = result.and_then(|value| self.store(calls, index, value, sink));
         if let Err(error) = stored {
@@ -229,7 +241,18 @@ impl PythonRunner {
         sink: &dyn Sink,
     ) {
         let failure = failure::pack(py, error, calls.label.of(index), self.shares_objects);
+        let limit = self.memory_limit.load(Ordering::Relaxed);
+        let is_memory = limit > 0 && error.is_instance_of::<PyMemoryError>(py);
         let failure = match kind {
+            FailureKind::Exception if is_memory => {
+                let key = &failure.key;
+                let text = format!(
+                    "task \"{key}\" asked for more memory than its worker may use, {} MiB: {}",
+                    limit >> 20,
+                    failure.text
+                );
+                Arc::new(Failure { kind: FailureKind::OutOfMemory, text, ..(*failure).clone() })
+            }
             FailureKind::Exception => failure,
             kind => Arc::new(Failure { kind, ..(*failure).clone() }),
         };
@@ -287,6 +310,11 @@ impl<'py> Context<'py> for Inputs<'_, 'py> {
 impl Runner for PythonRunner {
     fn set_up(&self, settings: &Datum) {
         crate::executor::apply_settings(settings);
+        let limit = crate::executor::number(settings, "memory_limit");
+        if limit > 0 && !self.shares_objects {
+            self.memory_limit.store(limit, Ordering::Relaxed);
+            crate::executor::limit_memory(limit);
+        }
     }
 
     fn define(&self, templates: Vec<Template>) {
@@ -344,6 +372,15 @@ impl Runner for PythonRunner {
                 Arc::new(Failure { kind: FailureKind::Unpicklable, ..(*failure).clone() })
             })
         })
+    }
+
+    fn trim(&self) {
+        self.arena.trim();
+        #[cfg(target_env = "gnu")]
+        // SAFETY: it takes no pointer, and the allocator guards itself against other threads.
+        unsafe {
+            libc::malloc_trim(0);
+        }
     }
 
     fn answer(&self, call: &Blob) -> Blob {

@@ -1,6 +1,7 @@
 //! Scheduler, workers and clients of one process, all on one thread of their own.
 
 use crate::executors::ExecutorKind;
+use crate::memory::{CoreMemory, MemorySettings};
 use crate::node::{Trust, serve_scheduler};
 use crate::readers::{Access, Directory, Readers};
 use crate::routes::{Door, serve_values};
@@ -11,6 +12,7 @@ use crate::worker_loop::{self, Surroundings, WorkerHandle};
 use parking_lot::Mutex;
 use rasker_graph::ClientId;
 use rasker_protocol::{FromClient, WorkerHello, WorkerId};
+use rasker_scheduler::SchedulerOptions;
 use rasker_store::{Arena, ArenaOptions};
 use rasker_transport::{Credentials, LinkOptions, Token, TransportError};
 use rasker_worker::WorkerOptions;
@@ -27,12 +29,14 @@ pub struct ClusterOptions {
     pub name: String,
     pub n_workers: u32,
     pub nthreads: u32,
-    pub memory_limit: u64,
+    /// Of each worker.
+    pub memory: MemorySettings,
     pub resources: Vec<(String, f64)>,
     pub executors: ExecutorKind,
     pub python: String,
     /// Listen on the loopback interface, so that other processes of this user can join.
     pub listens: bool,
+    pub scheduler: SchedulerOptions,
 }
 
 /// A thread that runs loops.
@@ -84,7 +88,7 @@ pub struct Cluster {
 impl Cluster {
     pub fn start(options: &ClusterOptions) -> std::io::Result<Cluster> {
         let core = Core::start("rasker-core")?;
-        let (scheduler, scheduling) = scheduler_loop::scheduler();
+        let (scheduler, scheduling) = scheduler_loop::scheduler(options.scheduler.clone());
         core.handle.spawn(scheduling);
         let token = Token::generate().map_err(std::io::Error::other)?;
         let credentials = Credentials { token };
@@ -149,6 +153,7 @@ impl Cluster {
                 scheduler_address.unwrap_or_else(|| format!("inproc://{}", options.name)).into(),
             ),
             ("token", self.trust.credentials.token.to_hex().into()),
+            ("memory_limit", options.memory.options.limit_nbytes.into()),
         ]);
         let hello = WorkerHello {
             name: index.to_string(),
@@ -157,7 +162,7 @@ impl Cluster {
             host: "127.0.0.1".into(),
             pid: std::process::id(),
             nthreads: options.nthreads,
-            memory_limit: options.memory_limit,
+            memory_limit: options.memory.options.limit_nbytes,
             resources: options.resources.clone(),
             python: options.python.clone(),
         };
@@ -173,6 +178,14 @@ impl Cluster {
                 nthreads: options.nthreads,
                 shares_objects,
                 local_clients: shares_objects,
+                memory: options.memory.options,
+            },
+            name: index.to_string(),
+            spill_folder: options.memory.folder.clone(),
+            core_memory: if shares_objects {
+                CoreMemory::Process { n_workers: options.n_workers }
+            } else {
+                CoreMemory::Values
             },
             executors,
             link: self.link(),

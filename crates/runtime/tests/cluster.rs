@@ -4,7 +4,9 @@ use parking_lot::Mutex;
 use rasker_client::{Ending, NewTask};
 use rasker_graph::{Blob, Column, Input, Key, LayerId, MapWork, Run, TaskId, Template, TemplateId};
 use rasker_protocol::{Datum, ExecutorCalls, ExecutorWork, Failure, Given, GivenInput, Value};
-use rasker_runtime::{Cluster, ClusterOptions, ExecutorKind, Runner, Session, Sink};
+use rasker_runtime::{
+    Cluster, ClusterOptions, ExecutorKind, MemorySettings, Runner, Session, Sink,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -91,11 +93,12 @@ fn cluster(n_workers: u32, nthreads: u32) -> Cluster {
         name: "test".into(),
         n_workers,
         nthreads,
-        memory_limit: 1 << 30,
+        memory: MemorySettings::default(),
         resources: Vec::new(),
         executors: ExecutorKind::Threads(Arc::new(Toy::default())),
         python: String::new(),
         listens: false,
+        scheduler: Default::default(),
     };
     Cluster::start(&options).expect("a cluster starts")
 }

@@ -28,7 +28,9 @@
 //! `membership`, `query`, `invariants`.
 
 mod dispatch;
+mod errands;
 mod event;
+mod health;
 mod invariants;
 mod membership;
 mod peer;
@@ -42,10 +44,11 @@ mod submit;
 mod table;
 mod template;
 mod transition;
+mod values;
 mod wishes;
 
 pub use event::{Action, Event};
-pub use scheduler::Scheduler;
+pub use scheduler::{Scheduler, SchedulerOptions};
 
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,10 @@ impl Scheduler {
                 self.each_current(worker, *run, *attempt, |s, task| s.on_failed(task, failure));
             }
             Progress::Crashed { run, attempt, reason } => {
-                self.each_current(worker, *run, *attempt, |s, task| s.on_crashed(task, reason));
+                let address = self.worker(worker).expect("just seen").hello.address.clone();
+                self.each_current(worker, *run, *attempt, |s, task| {
+                    s.on_crashed(task, &address, reason);
+                });
             }
             Progress::Retracted { run, attempt } => {
                 // An input may have been lost meanwhile, so the call is planned anew.
@@ -27,6 +30,16 @@ impl Scheduler {
                 self.on_missing(worker, *task, *attempt, inputs);
             }
             Progress::Copied { run, .. } => self.on_copied(worker, *run),
+            Progress::NotCopied { runs } => {
+                for id in runs.iter().flat_map(|run| run.tasks()) {
+                    self.on_not_copied(worker, id);
+                }
+            }
+            Progress::Spare { runs } => {
+                for id in runs.iter().flat_map(|run| run.tasks()) {
+                    self.spare(worker, id);
+                }
+            }
             Progress::Threads { nthreads } => {
                 self.worker_mut(worker).expect("just seen").hello.nthreads = *nthreads;
             }
@@ -83,8 +96,12 @@ impl Scheduler {
     pub(crate) fn unload(&mut self, task: TaskRef, count: u32, worker: WorkerId) {
         let Some(template) = self.template_of(task) else { return };
         let worker = self.workers.get_mut(worker.0 as usize).and_then(|w| w.as_deref_mut());
-        if let Some(worker) = worker {
-            worker.end(template, count, self.table.options(task));
+        let Some(worker) = worker else { return };
+        worker.end(template, count, self.table.options(task));
+        if !worker.borrowed.is_empty()
+            && let Some(lenders) = worker.borrowed.remove(&task)
+        {
+            self.repay(lenders);
         }
     }
 
@@ -108,7 +125,7 @@ impl Scheduler {
             return self.discard(worker, run);
         }
         if let Some(template) = self.template_of(first) {
-            self.templates.observe(template, run.count, elapsed_ns);
+            self.templates.observe(template, run.count, elapsed_ns, nbytes);
         }
         let each = nbytes as f32 / run.count as f32;
         // Stretches of the run that are current, and of those that the client wants.
@@ -178,7 +195,7 @@ impl Scheduler {
     /// A result of an attempt that counts no more: the worker may drop it, unless it holds the
     /// value for another reason. While it runs a later attempt a `Free` might meet the value of
     /// that one, so it waits for its end.
-    fn discard(&mut self, worker: WorkerId, run: Run) {
+    pub(crate) fn discard(&mut self, worker: WorkerId, run: Run) {
         self.n_stale += u64::from(run.count);
         for id in run.tasks() {
             match self.table.find(id) {
@@ -191,7 +208,7 @@ impl Scheduler {
         }
     }
 
-    fn is_processing_at(&self, task: TaskRef, worker: WorkerId) -> bool {
+    pub(crate) fn is_processing_at(&self, task: TaskRef, worker: WorkerId) -> bool {
         let layer = self.table.layer(task.layer);
         task.index < layer.expanded
             && layer.task(task.index).state == (State::Processing { worker })
@@ -202,7 +219,8 @@ impl Scheduler {
             return false;
         }
         matches!(self.state(task), State::Memory { holder, .. } if holder == worker)
-            || self.table.replicas.get(&task).is_some_and(|r| r.contains(&worker))
+            || (!self.table.replicas.is_empty()
+                && self.table.replicas.get(&task).is_some_and(|r| r.contains(&worker)))
     }
 
     fn on_failed(&mut self, task: TaskRef, failure: &Arc<Failure>) {
@@ -222,21 +240,29 @@ impl Scheduler {
         self.fail_later(task, failure);
     }
 
-    /// The task ran in an executor or on a worker that died.
-    pub(crate) fn on_crashed(&mut self, task: TaskRef, reason: &str) {
+    /// The task ran in an executor or on a worker that died. From now on it runs alone, so that no
+    /// other task is taken for the one that brings executors down.
+    pub(crate) fn on_crashed(&mut self, task: TaskRef, worker: &str, reason: &str) {
         let record = self.table.task_mut(task);
-        record.suspicion += 1;
-        if record.suspicion <= self.allowed_failures {
+        record.suspicion = record.suspicion.saturating_add(1);
+        let n = record.suspicion;
+        let line = format!("attempt {n} on {worker}: {reason}");
+        let history = self.deaths.entry(task).or_default();
+        history.push(line);
+        if n <= self.options.allowed_failures {
             return self.take_back(task);
         }
-        let attempts = u32::from(record.suspicion);
+        let history = self.deaths.remove(&task).unwrap_or_default();
         let key = self.key_text(task);
+        let alone = if n > 1 { ", at last with nothing beside it" } else { "" };
         let text = format!(
-            "task \"{key}\" was running {attempts} times while its executor died; \
+            "task \"{key}\" was running {n} times while its executor died{alone}; \
              the last time: {reason}"
         );
         let mut failure = Failure::new(FailureKind::Killed, key, text);
-        failure.attempts = attempts;
+        failure.attempts = u32::from(n);
+        failure.worker = worker.to_owned();
+        failure.history = history;
         let failure = self.add_failure(Arc::new(failure));
         self.fail_later(task, failure);
     }
@@ -267,19 +293,18 @@ impl Scheduler {
         self.each_current(worker, id.run(), attempt, |s, task| s.take_back(task));
     }
 
-    fn on_copied(&mut self, worker: WorkerId, run: Run) {
-        for id in run.tasks() {
-            let task = self.table.find(id).filter(|task| {
-                task.index < self.table.layer(task.layer).expanded
-                    && matches!(self.state(*task), State::Memory { .. })
-            });
-            match task {
-                Some(task) if !self.is_held_by(task, worker) => {
-                    self.table.replicas.entry(task).or_default().push(worker);
-                }
-                Some(_) => {}
-                None => self.discard(worker, id.run()),
-            }
+    /// A worker is short of memory: a copy that is only a replica there goes.
+    fn spare(&mut self, worker: WorkerId, id: TaskId) {
+        let Some(task) = self.table.find(id) else { return };
+        let Some(replicas) = self.table.replicas.get_mut(&task) else { return };
+        let before = replicas.len();
+        replicas.retain(|other| *other != worker);
+        let was_replica = replicas.len() < before;
+        if replicas.is_empty() {
+            self.table.replicas.remove(&task);
+        }
+        if was_replica {
+            self.free_at(worker, id);
         }
     }
 }

@@ -32,6 +32,7 @@ impl Scheduler {
             label: Label { name: map.name.clone(), key: map.key, layer: true, text: None },
             work: CallWork::Map { inputs: inputs.collect(), constants: map.constants.clone() },
             sources: SmallVec::new(),
+            alone: false,
         };
         self.teach(id, template);
         let worker = self.workers[id.0 as usize].as_deref_mut().expect("alive");
@@ -78,10 +79,45 @@ impl Scheduler {
             label: self.label(task),
             work: self.call_work(task),
             sources: self.sources(task, id),
+            alone: self.table.task(task).suspicion > 0,
         };
+        if !calls.sources.is_empty() {
+            self.borrow(id, task);
+        }
         let worker = self.workers[id.0 as usize].as_deref_mut().expect("alive");
         worker.begin(template, 1, self.table.options(task));
         worker.calls.push(calls);
+    }
+
+    /// Notes whose values a call elsewhere is about to use up, if memory is short there.
+    fn borrow(&mut self, id: WorkerId, task: TaskRef) {
+        let mut dependencies = TaskList::new();
+        self.table.dependencies(task, &mut dependencies);
+        let mut lenders = SmallVec::new();
+        for dependency in dependencies {
+            let record = self.table.task(dependency);
+            let State::Memory { holder, .. } = record.state else { continue };
+            if holder != id
+                && !record.is_wanted()
+                && let Some(lender) = self.worker_mut(holder)
+                && lender.status.is_crowded
+            {
+                lender.n_lent += 1;
+                lenders.push(holder);
+            }
+        }
+        if !lenders.is_empty() {
+            self.worker_mut(id).expect("alive").borrowed.insert(task, lenders);
+        }
+    }
+
+    /// A call is off a worker's hands: what it was about to use up counts no more.
+    pub(crate) fn repay(&mut self, lenders: SmallVec<[WorkerId; 4]>) {
+        for lender in lenders {
+            if let Some(lender) = self.worker_mut(lender) {
+                lender.n_lent -= 1;
+            }
+        }
     }
 
     pub(crate) fn call_work(&self, task: TaskRef) -> CallWork {
@@ -113,15 +149,7 @@ impl Scheduler {
         let mut dependencies = TaskList::new();
         self.table.dependencies(task, &mut dependencies);
         let away = dependencies.iter().filter(|d| !self.is_held_by(**d, worker));
-        away.filter_map(|dependency| match self.state(*dependency) {
-            State::Memory { holder, nbytes } => Some(Source {
-                run: self.table.id(*dependency).run(),
-                worker: holder,
-                nbytes: nbytes as u64,
-            }),
-            _ => None,
-        })
-        .collect()
+        away.filter_map(|dependency| self.source_for(*dependency, worker)).collect()
     }
 
     pub(crate) fn label(&self, task: TaskRef) -> Label {

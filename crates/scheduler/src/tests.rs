@@ -1,3 +1,5 @@
+mod recovery;
+
 use crate::{Action, Event, Scheduler};
 use rasker_graph::*;
 use rasker_protocol::*;
@@ -20,18 +22,20 @@ struct Cluster {
     given: Vec<(WorkerId, Run, u32)>,
     /// The state is recounted after each event.
     is_checked: bool,
+    now_ns: u64,
 }
 
 impl Cluster {
     fn new(n_workers: u32) -> Cluster {
         let mut cluster = Cluster {
-            scheduler: Scheduler::new(),
+            scheduler: Scheduler::default(),
             out: vec![],
             finished: 0,
             failed: 0,
             call_ns: 100,
             given: vec![],
             is_checked: false,
+            now_ns: 0,
         };
         cluster.event(Event::ClientJoined { client: CLIENT, name: "test".into() });
         (0..n_workers).for_each(|id| cluster.join(id));
@@ -59,7 +63,7 @@ impl Cluster {
 
     fn event(&mut self, event: Event) {
         let before = self.is_checked.then(|| format!("{event:?}"));
-        self.scheduler.handle(0, event, &mut self.out);
+        self.scheduler.handle(self.now_ns, event, &mut self.out);
         if let Some(event) = before {
             assert_eq!(self.scheduler.check(), Vec::<String>::new(), "after {event}");
         }

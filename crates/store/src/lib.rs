@@ -33,10 +33,12 @@
 //! # Reading order
 //!
 //! `mapping` (the one place that maps memory), `region`, `ranges`, `arena`, `segment`,
-//! `block`, `fork`, then `spill`.
+//! `block`, `board`, `fork`, then `blocks` (direct transfers) and `spill`.
 
 mod arena;
 mod block;
+mod blocks;
+mod board;
 mod error;
 mod fork;
 mod mapping;
@@ -47,6 +49,7 @@ pub mod spill;
 
 pub use arena::{Arena, ArenaOptions, Slab};
 pub use block::Block;
+pub use board::{Board, Words, read_board};
 pub use error::StoreError;
 pub use fork::is_forked_child;
 pub use region::{Region, RegionId, RegionWatcher};
