@@ -37,8 +37,7 @@ pub use failure::{Failure, FailureKind};
 pub use message::{
     DiskStatus, Finished, FromClient, FromHolder, FromWorker, Hello, Peer, Progress, Query,
     Resumes, Scattered, Submit, ToClient, ToHolder, ToWorker, Tracked, Value, Welcome, WorkerHello,
-    WorkerId,
-    WorkerStatus,
+    WorkerId, WorkerStatus,
 };
 
 /// The version of the messages; peers must agree exactly.

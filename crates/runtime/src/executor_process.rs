@@ -3,8 +3,8 @@
 use crate::pool::Pool;
 use crate::runner::Runner;
 use crate::wire::{from_frame, to_frame};
-use rasker_protocol::{Datum, FromExecutor, ToExecutor};
 use rasker_graph::Blob;
+use rasker_protocol::{Datum, FromExecutor, ToExecutor};
 use rasker_store::{Arena, Board};
 use rasker_transport::{BlockingConnection, LinkOptions};
 use std::os::unix::net::UnixStream;

@@ -79,7 +79,8 @@ pub(crate) fn launch(
                 let _ = reports.send(Input::FromExecutor(id, message));
             };
             let pool = Pool::new(runner.clone(), nthreads, Box::new(report), None);
-            let _ = inbox.send(Input::FromExecutor(id, FromExecutor::Ready { pid: 0, board: None }));
+            let _ =
+                inbox.send(Input::FromExecutor(id, FromExecutor::Ready { pid: 0, board: None }));
             let outlet = Box::new(move |message| pool.handle(message));
             Ok(ExecutorLink { outlet, sender: None, child: None })
         }

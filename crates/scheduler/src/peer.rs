@@ -1,7 +1,7 @@
 //! Workers and clients as the scheduler knows them.
 
 use crate::queue::Queue;
-use crate::table::Map;
+use crate::table::{Map, TaskRef};
 use crate::template::{TemplateIx, Templates};
 use hashbrown::HashSet;
 use rasker_graph::{ClientId, Options, TemplateId};

@@ -480,7 +480,11 @@ impl World {
         if node.executors.remove(&id).is_some() {
             self.oracle.n_deaths += 1;
             self.book.count("an executor died");
-            let event = WorkerEvent::ExecutorLost { executor: id, reason: "signal 11".into(), running: None };
+            let event = WorkerEvent::ExecutorLost {
+                executor: id,
+                reason: "signal 11".into(),
+                running: None,
+            };
             let (from, to) = (Place::Executor(worker, id), Place::Worker(worker));
             self.over(from, to, Event::Worker(worker, event));
         }

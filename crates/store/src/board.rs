@@ -56,8 +56,7 @@ pub fn read_board(segment: &Segment) -> Vec<Words> {
         let word = |i: usize| {
             // SAFETY: the place lies in the segment, which is kept meanwhile, and is aligned; the
             // writer uses it as an atomic word as well, and loads never write.
-            let place =
-                unsafe { &*start.add(at * SLOT_NBYTES).cast::<AtomicU64>().add(i) };
+            let place = unsafe { &*start.add(at * SLOT_NBYTES).cast::<AtomicU64>().add(i) };
             place.load(Ordering::Acquire)
         };
         [word(0), word(1), word(2)]
