@@ -9,7 +9,8 @@
 //! A worker's [`WorkerId`] and a client's `ClientId` are given out once per connection, so they
 //! are their incarnation; calls carry their attempt. The scheduler's epoch is agreed in the welcome
 //! and holds for the connection: a scheduler of another epoch is another process at the end of
-//! another connection, so no message can cross from one epoch into the next. Values never pass the scheduler, except small ones that ride with a report.
+//! another connection, so no message can cross from one epoch into the next. Values never pass the
+//! scheduler, except small ones that ride with a report.
 //!
 //! # Invariants
 //!

@@ -370,24 +370,32 @@ pub fn run_worker(
             executors: executors.clone(),
             python: python_version(py),
             shares_memory: shares_memory(py),
-            timeout: Duration::from_secs_f64(timeout.clamp(0.1, 1e6)),
-            search: death_timeout
-                .map_or(SEARCH_FOR, |seconds| Duration::from_secs_f64(seconds.clamp(0.1, 1e6))),
+            timeout: seconds(timeout),
+            search: death_timeout.map_or(SEARCH_FOR, seconds),
         };
         let node = py.detach(|| WorkerNode::start(options)).map_err(PyConnectionError::new_err)?;
         println!("worker at {} joined {}", node.address, place.address);
         nodes.push(node);
     }
+    serve_until_ended(py, &nodes);
+    Ok(0)
+}
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds.clamp(0.1, 1e6))
+}
+
+/// Until a worker ends, or the process is asked to: then the workers retire first.
+fn serve_until_ended(py: Python<'_>, nodes: &[WorkerNode]) {
     let mut ended = None;
     while ended.is_none() && py.check_signals().is_ok() {
         ended = py.detach(|| nodes[0].wait(LOOK_EVERY));
     }
     if ended.is_none() {
-        ended = retire_all(py, &nodes);
+        ended = retire_all(py, nodes);
     }
     println!("worker ends: {}", ended.as_deref().unwrap_or("it was asked to"));
     py.detach(|| nodes.iter().for_each(WorkerNode::close));
-    Ok(0)
 }
 
 /// Lets workers hand over their values before they end; a second signal ends them at once.

@@ -1,6 +1,6 @@
 //! Scheduler, workers and clients of one process, all on one thread of their own.
 
-use crate::executors::ExecutorKind;
+use crate::executors::{ExecutorKind, Home};
 use crate::memory::{CoreMemory, MemorySettings};
 use crate::node::{Trust, serve_scheduler};
 use crate::readers::{Access, Directory, Readers};
@@ -143,18 +143,14 @@ impl Cluster {
             address = served.address.clone();
             routes = Some(served);
         }
-        let mut executors = options.executors.clone();
-        let scheduler_address = self.address.clone();
-        executors.add_settings([
-            ("worker_address", address.clone().into()),
-            ("worker_name", index.to_string().into()),
-            (
-                "scheduler",
-                scheduler_address.unwrap_or_else(|| format!("inproc://{}", options.name)).into(),
-            ),
-            ("token", self.trust.credentials.token.to_hex().into()),
-            ("memory_limit", options.memory.options.limit_nbytes.into()),
-        ]);
+        let inproc = || format!("inproc://{}", options.name);
+        let executors = options.executors.at(Home {
+            address: &address,
+            name: &index.to_string(),
+            scheduler: &self.address.clone().unwrap_or_else(inproc),
+            token: &self.trust.credentials.token,
+            memory_limit: options.memory.options.limit_nbytes,
+        });
         let hello = WorkerHello {
             name: index.to_string(),
             address,
@@ -182,19 +178,15 @@ impl Cluster {
             },
             name: index.to_string(),
             spill_folder: options.memory.folder.clone(),
-            core_memory: if shares_objects {
-                CoreMemory::Process { n_workers: options.n_workers }
-            } else {
-                CoreMemory::Values
-            },
+            core_memory: CoreMemory::of(shares_objects, options.n_workers),
             executors,
             link: self.link(),
             readers: Readers::new(self.directory.clone(), self.access()),
             to_scheduler,
         };
         let (ended, end) = oneshot::channel();
-        let (scheduler, handle) = (self.scheduler.clone(), worker.clone());
-        let directory = self.directory.clone();
+        let (scheduler, handle, directory) =
+            (self.scheduler.clone(), worker.clone(), self.directory.clone());
         self.core.handle.spawn(async move {
             let reason = worker_loop::run(handle, events, around).await;
             directory.lock().remove(&id);

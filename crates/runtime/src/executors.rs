@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use rasker_graph::{Blob, LayerId, TaskId};
 use rasker_protocol::{Datum, ExecutorId, FromExecutor, ToExecutor};
 use rasker_store::{Segment, Words, read_board};
-use rasker_transport::{Connection, LinkOptions, Sender};
+use rasker_transport::{Connection, LinkOptions, Sender, Token};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -24,16 +24,34 @@ pub enum ExecutorKind {
     Processes { program: String, arguments: Vec<String>, settings: Datum },
 }
 
+/// Whose an executor is, and where its tasks find their scheduler.
+pub(crate) struct Home<'a> {
+    pub address: &'a str,
+    pub name: &'a str,
+    pub scheduler: &'a str,
+    pub token: &'a Token,
+    pub memory_limit: u64,
+}
+
 impl ExecutorKind {
-    /// Adds to what executors are told before anything else.
-    pub(crate) fn add_settings<const N: usize>(&mut self, more: [(&str, Datum); N]) {
-        match self {
+    /// The same, told whose they are before anything else.
+    pub(crate) fn at(&self, home: Home<'_>) -> ExecutorKind {
+        let more = [
+            ("worker_address", home.address.into()),
+            ("worker_name", home.name.into()),
+            ("scheduler", home.scheduler.into()),
+            ("token", home.token.to_hex().into()),
+            ("memory_limit", home.memory_limit.into()),
+        ];
+        let mut own = self.clone();
+        match &mut own {
             ExecutorKind::Processes { settings: Datum::Map(pairs), .. } => {
                 pairs.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
             }
             ExecutorKind::Processes { .. } => {}
             ExecutorKind::Threads(runner) => runner.set_up(&Datum::from(more)),
         }
+        own
     }
 }
 

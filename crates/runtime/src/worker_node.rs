@@ -1,12 +1,12 @@
 //! A worker of its own process: it joins a scheduler elsewhere, and joins again when it was lost.
 
 use crate::cluster::Core;
-use crate::executors::ExecutorKind;
+use crate::executors::{ExecutorKind, Home};
 use crate::memory::{CoreMemory, MemorySettings};
 use crate::node::{Trust, greet};
 use crate::readers::{Access, Directory, Readers};
 use crate::routes::{Door, Routes, serve_values};
-use crate::wire::{pump, to_frame};
+use crate::wire::{Outlet, pump, to_frame};
 use crate::worker_loop::{self, Surroundings, WorkerHandle, WorkerInbox};
 use parking_lot::Mutex;
 use rasker_protocol::{FromWorker, Hello, ToWorker, Welcome, WorkerHello};
@@ -80,26 +80,20 @@ impl WorkerNode {
         let ((sender, receiver, welcome), way) = joined;
         let address = routes.address.clone();
         let shares_objects = matches!(options.executors, ExecutorKind::Threads(_));
-        let mut executors = options.executors.clone();
-        executors.add_settings([
-            ("worker_address", address.clone().into()),
-            ("worker_name", options.name.clone().unwrap_or_else(|| address.clone()).into()),
-            ("scheduler", options.scheduler.clone().into()),
-            ("token", options.trust.credentials.token.to_hex().into()),
-            ("memory_limit", options.memory.options.limit_nbytes.into()),
-        ]);
+        let name = options.name.clone().unwrap_or_else(|| address.clone());
+        let executors = options.executors.at(Home {
+            address: &address,
+            name: &name,
+            scheduler: &options.scheduler,
+            token: &options.trust.credentials.token,
+            memory_limit: options.memory.options.limit_nbytes,
+        });
         let access = Access {
             credentials: Some(options.trust.credentials.clone()),
             tls: options.trust.client.clone(),
             link: link.clone(),
         };
         let uplink: Uplink = Arc::new(Mutex::new(Some(sender)));
-        let to = uplink.clone();
-        let outlet = Box::new(move |message: FromWorker| {
-            let link = to.lock();
-            let Some(sender) = link.as_ref() else { return false };
-            to_frame(&message).is_ok_and(|frame| sender.send(frame).is_ok())
-        });
         let around = Surroundings {
             options: WorkerOptions {
                 nthreads: options.nthreads,
@@ -107,13 +101,13 @@ impl WorkerNode {
                 local_clients: false,
                 memory: options.memory.options,
             },
-            name: options.name.clone().unwrap_or_else(|| address.clone()),
+            name,
             spill_folder: options.memory.folder.clone(),
             core_memory: CoreMemory::Process { n_workers: options.n_workers },
             executors,
             link,
             readers: Readers::new(Directory::default(), access),
-            to_scheduler: outlet,
+            to_scheduler: outlet_into(uplink.clone()),
         };
         let inbox = worker.inbox.clone();
         handle.spawn(way.keep(inbox, uplink, receiver, welcome.epoch));
@@ -150,6 +144,15 @@ impl WorkerNode {
 
 /// The connection to the scheduler, while there is one.
 type Uplink = Arc<Mutex<Option<Sender>>>;
+
+/// An outlet into whichever connection there is at the time.
+fn outlet_into(uplink: Uplink) -> Outlet<FromWorker> {
+    Box::new(move |message| {
+        let link = uplink.lock();
+        let Some(sender) = link.as_ref() else { return false };
+        to_frame(&message).is_ok_and(|frame| sender.send(frame).is_ok())
+    })
+}
 
 /// How the scheduler is reached.
 struct Way {

@@ -108,10 +108,9 @@ impl Scheduler {
         let mut stay: Vec<WorkerId> = Vec::new();
         for task in alone {
             let State::Memory { holder, .. } = self.state(task) else { continue };
-            if free.contains(&holder) && self.copy_to_least(at, task, &mut receivers) {
-                if !stay.contains(&holder) {
-                    stay.push(holder);
-                }
+            let is_free = free.contains(&holder);
+            if is_free && self.copy_to_least(at, task, &mut receivers) && !stay.contains(&holder) {
+                stay.push(holder);
             }
         }
         let Purpose::Retire { rounds, .. } = &mut self.errands[at].purpose else { return true };

@@ -1,7 +1,7 @@
 //! What workers report of the calls they were given.
 
 use crate::scheduler::Scheduler;
-use crate::table::{Recipe, State, TaskRef};
+use crate::table::{Recipe, State, TaskList, TaskRef};
 use crate::template::TemplateIx;
 use rasker_graph::{Run, TaskId};
 use rasker_protocol::{Failure, FailureKind, Finished, Progress, Value, WorkerId};
@@ -281,12 +281,22 @@ impl Scheduler {
             self.n_stale += 1;
             return;
         }
-        for (input, holder) in inputs {
-            if let Some(task) = self.table.find(*input)
-                && self.is_held_by(task, *holder)
-            {
-                self.lose(task, *holder);
-                self.free_at(*holder, *input);
+        let mut gone: Vec<(TaskRef, WorkerId)> = Vec::new();
+        if let Some(task) = current
+            && inputs.is_empty()
+        {
+            // It was not told where they are, so they were taken to be there. Which of them is
+            // not cannot be told, and asking again would go on for ever.
+            let mut dependencies = TaskList::new();
+            self.table.dependencies(task, &mut dependencies);
+            gone.extend(dependencies.into_iter().map(|dependency| (dependency, worker)));
+        }
+        let named = inputs.iter().filter_map(|(id, holder)| Some((self.table.find(*id)?, *holder)));
+        gone.extend(named);
+        for (input, holder) in gone {
+            if self.is_held_by(input, holder) {
+                self.lose(input, holder);
+                self.free_at(holder, self.table.id(input));
             }
         }
         self.settle();

@@ -79,7 +79,12 @@ impl Scheduler {
                 self.finish(task, worker, nbytes);
                 self.report(task);
             }
-            // It is being made elsewhere, or nobody needs it.
+            State::Processing { worker: maker } => {
+                self.stop(task, maker);
+                self.finish(task, worker, nbytes);
+                self.report(task);
+            }
+            // Nobody needs it.
             _ => self.free_at(worker, id),
         }
     }
