@@ -1,6 +1,7 @@
 //! A pool of threads that run calls: the inside of an executor, of either kind.
 
 use crate::collector::Collector;
+use crate::executor_process::{MEMORY_SLOT, OF_THREAD};
 use crate::runner::{Runner, Sink};
 use parking_lot::{Condvar, Mutex};
 use rasker_graph::{LayerId, Run};
@@ -39,7 +40,7 @@ struct Shared {
     runner: Arc<dyn Runner>,
     report: Report,
     /// Where each thread says what it runs.
-    board: Option<Board>,
+    board: Option<Arc<Board>>,
     nthreads: u32,
     queue: Mutex<Queue>,
     work_came: Condvar,
@@ -61,7 +62,7 @@ impl Pool {
         runner: Arc<dyn Runner>,
         nthreads: u32,
         report: Report,
-        board: Option<Board>,
+        board: Option<Arc<Board>>,
     ) -> Pool {
         let queue = Queue {
             calls: VecDeque::new(),
@@ -175,7 +176,7 @@ impl Shared {
     fn work(self: Arc<Self>) {
         let collector = Arc::new(Collector::new());
         self.collectors.lock().push(collector.clone());
-        let slot = self.take_slot();
+        let slot = MEMORY_SLOT + 1 + self.take_slot();
         let port = Port {
             shared: self.clone(),
             collector: collector.clone(),
@@ -197,7 +198,7 @@ impl Shared {
             self.flush();
         }
         self.flush();
-        self.queue.lock().slots[slot] = false;
+        self.queue.lock().slots[slot - MEMORY_SLOT - 1] = false;
         self.collectors.lock().retain(|other| !Arc::ptr_eq(other, &collector));
     }
 
@@ -332,7 +333,7 @@ impl Sink for Port {
         if let Some(board) = &self.shared.board {
             let (layer, attempt) = self.begun.get();
             let place = u64::from(attempt) << 32 | u64::from(index);
-            board.write(self.slot, [layer.0, place, 1]);
+            board.write(self.slot, [layer.0, place, OF_THREAD]);
         }
     }
     fn int(&self, index: u32, value: i64) {

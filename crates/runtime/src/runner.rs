@@ -17,6 +17,9 @@ pub trait Runner: Send + Sync + 'static {
     fn export(&self, task: TaskId, value: Option<Value>) -> Result<Option<Value>, Arc<Failure>>;
     /// Gives memory that is not in use back to the system.
     fn trim(&self) {}
+    /// Bytes of shared memory that objects of this executor live in, told whenever they change: no
+    /// measurement of the process shows them.
+    fn tell_shared(&self, _tell: Box<dyn Fn(u64) + Send + Sync>) {}
     /// A call out of band.
     fn answer(&self, call: &Blob) -> Blob;
 }

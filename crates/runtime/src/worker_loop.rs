@@ -176,7 +176,7 @@ impl Loop {
             }
         };
         let mut executors: Vec<(ExecutorId, u64)> = (self.executors.iter())
-            .filter_map(|(id, executor)| Some((*id, process_nbytes(executor.pid()?)?)))
+            .filter_map(|(id, executor)| Some((*id, executor.nbytes()?)))
             .collect();
         executors.sort_unstable();
         let event = Event::Measured(Measured { core_nbytes, executors });
