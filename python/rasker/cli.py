@@ -143,7 +143,7 @@ def _run_scheduler(args: Any) -> int:
 
 def _run_worker(args: Any) -> int:
     from rasker import _native, config
-    from rasker.distributed.machine import CPU_COUNT, memory_limit_of
+    from rasker.distributed.machine import CPU_COUNT, memory_limit_of, memory_shares
     from rasker.utils import parse_timedelta
 
     resources = _resources(args.resources)
@@ -173,7 +173,8 @@ def _run_worker(args: Any) -> int:
         memory_limit=memory_limit_of(args.memory_limit, 1),
         resources=resources,
         preload=args.preload,
-        local_directory=args.local_directory,
+        memory=memory_shares(),
+        local_directory=args.local_directory or config.get("temporary-directory", None),
         token_file=args.token_file,
         tls_ca_file=args.tls_ca_file,
         tls_fingerprint=args.tls_fingerprint,

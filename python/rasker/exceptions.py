@@ -18,6 +18,7 @@ __all__ = [
     "P2POutOfDiskError",
     "Reschedule",
     "SchedulerClosedError",
+    "TaskOutOfMemory",
     "TimeoutError",
     "WorkerStartTimeoutError",
 ]
@@ -95,6 +96,13 @@ class KilledWorker(RuntimeError):  # noqa: N818 - Dask's public name
 
 class LostError(RuntimeError):
     """A value was lost and cannot be made again, because it was scattered and not computed."""
+
+
+class TaskOutOfMemory(MemoryError):  # noqa: N818 - named after what happened to the task
+    """A task needed more memory than its worker may use.
+
+    Only that task fails: others that ran beside it are run again where they had to be interrupted.
+    """
 
 
 class SchedulerClosedError(ConnectionError):

@@ -15,6 +15,8 @@ pub enum FailureKind {
     Unpicklable,
     /// Somebody cancelled it.
     Cancelled,
+    /// It needed more memory than its worker may use.
+    OutOfMemory,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -331,6 +331,10 @@ pub enum Progress {
     Dropped {
         runs: Vec<Run>,
     },
+    /// Copies that the worker would rather not keep: those that are held elsewhere too are freed.
+    Spare {
+        runs: Vec<Run>,
+    },
     /// Calls that run here at once: more than before while some wait for others.
     Threads {
         nthreads: u32,
@@ -340,9 +344,29 @@ pub enum Progress {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WorkerStatus {
     pub memory_nbytes: u64,
+    /// Values in memory.
     pub held_nbytes: u64,
     pub running: u32,
     pub ready: u32,
+    /// Too little memory is left for new work: none is to be given.
+    pub is_paused: bool,
+    /// A good part of the memory is in use: what uses up values is to be given before what makes
+    /// new ones.
+    pub is_crowded: bool,
+    /// Values on disk only.
+    pub spilled_nbytes: u64,
+    pub disk: DiskStatus,
+}
+
+/// What went to a worker's disk and came back, since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskStatus {
+    pub written_nbytes: u64,
+    pub write_ns: u64,
+    pub read_nbytes: u64,
+    pub read_ns: u64,
+    /// Values that did not come back as they were written.
+    pub n_lost: u64,
 }
 
 /// To whoever holds values.

@@ -1,6 +1,6 @@
 //! Processes of their own: `rasker scheduler`, `rasker worker`, and clients that join them.
 
-use crate::cluster::{executor_settings, process_executors, python_version};
+use crate::cluster::{executor_settings, memory_settings, process_executors, python_version};
 use crate::runner::PythonRunner;
 use crate::session::Session;
 use crate::task;
@@ -70,6 +70,24 @@ fn await_scheduler_file(py: Python<'_>, path: &str, timeout: f64) -> PyResult<Pl
         py.check_signals()?;
     }
     read_scheduler_file(py, path)
+}
+
+fn place_of(
+    py: Python<'_>,
+    address: Option<&str>,
+    scheduler_file: Option<&str>,
+    timeout: f64,
+) -> PyResult<Place> {
+    match (address, scheduler_file) {
+        (_, Some(path)) => await_scheduler_file(py, path, timeout),
+        (Some(address), None) => {
+            Ok(Place { address: normal(address), token: None, fingerprint: None })
+        }
+        (None, None) => {
+            let text = "name a scheduler: an address, or --scheduler-file";
+            Err(PyValueError::new_err(text))
+        }
+    }
 }
 
 fn trust_for(
@@ -290,9 +308,9 @@ fn shares_memory(py: Python<'_>) -> bool {
 #[pyfunction]
 #[pyo3(signature = (
     address, *, scheduler_file=None, host=None, port=0, name=None, nthreads=1, nworkers=1,
-    memory_limit=0, resources=None, preload=Vec::new(), local_directory=None, token_file=None,
-    tls_ca_file=None, tls_fingerprint=None, tls_cert=None, tls_key=None, insecure=false,
-    processes=true, death_timeout=None
+    memory_limit=0, memory=None, resources=None, preload=Vec::new(), local_directory=None,
+    token_file=None, tls_ca_file=None, tls_fingerprint=None, tls_cert=None, tls_key=None,
+    insecure=false, processes=true, death_timeout=None
 ))]
 #[allow(clippy::too_many_arguments)]
 pub fn run_worker(
@@ -305,6 +323,7 @@ pub fn run_worker(
     nthreads: u32,
     nworkers: u32,
     memory_limit: u64,
+    memory: Option<HashMap<String, f64>>,
     resources: Option<HashMap<String, f64>>,
     preload: Vec<String>,
     local_directory: Option<&str>,
@@ -317,17 +336,10 @@ pub fn run_worker(
     processes: bool,
     death_timeout: Option<f64>,
 ) -> PyResult<i32> {
-    let _ = local_directory;
+    let memory = memory_settings(memory_limit, memory, local_directory);
     end_on_signals(py)?;
     let timeout = death_timeout.unwrap_or(30.0);
-    let place = match (address, scheduler_file) {
-        (_, Some(path)) => await_scheduler_file(py, path, timeout)?,
-        (Some(address), None) => Place { address: normal(address), token: None, fingerprint: None },
-        (None, None) => {
-            let text = "name a scheduler: an address, or --scheduler-file";
-            return Err(PyValueError::new_err(text));
-        }
-    };
+    let place = place_of(py, address, scheduler_file, timeout)?;
     let mut trust = trust_for(&place, token_file, tls_ca_file, tls_fingerprint)?;
     let host = host.map_or_else(|| host_for(&place.address), str::to_owned);
     trust.server = server_for(&host, tls_cert, tls_key, insecure)?;
@@ -337,6 +349,7 @@ pub fn run_worker(
     let executors = if processes {
         process_executors(py, executor_settings(py, &preload)?)?
     } else {
+        crate::executor::keep_freed_memory(false);
         let runner = PythonRunner::new(crate::executor::arena(), true);
         ExecutorKind::Threads(Arc::new(runner))
     };
@@ -351,7 +364,8 @@ pub fn run_worker(
             port: if nworkers > 1 { 0 } else { port },
             name: own,
             nthreads,
-            memory_limit,
+            memory: memory.clone(),
+            n_workers: nworkers.max(1),
             resources: resources.clone(),
             executors: executors.clone(),
             python: python_version(py),

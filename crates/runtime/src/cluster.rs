@@ -1,6 +1,7 @@
 //! Scheduler, workers and clients of one process, all on one thread of their own.
 
 use crate::executors::ExecutorKind;
+use crate::memory::{CoreMemory, MemorySettings};
 use crate::node::{Trust, serve_scheduler};
 use crate::readers::{Access, Directory, Readers};
 use crate::routes::{Door, serve_values};
@@ -28,7 +29,8 @@ pub struct ClusterOptions {
     pub name: String,
     pub n_workers: u32,
     pub nthreads: u32,
-    pub memory_limit: u64,
+    /// Of each worker.
+    pub memory: MemorySettings,
     pub resources: Vec<(String, f64)>,
     pub executors: ExecutorKind,
     pub python: String,
@@ -151,6 +153,7 @@ impl Cluster {
                 scheduler_address.unwrap_or_else(|| format!("inproc://{}", options.name)).into(),
             ),
             ("token", self.trust.credentials.token.to_hex().into()),
+            ("memory_limit", options.memory.options.limit_nbytes.into()),
         ]);
         let hello = WorkerHello {
             name: index.to_string(),
@@ -159,7 +162,7 @@ impl Cluster {
             host: "127.0.0.1".into(),
             pid: std::process::id(),
             nthreads: options.nthreads,
-            memory_limit: options.memory_limit,
+            memory_limit: options.memory.options.limit_nbytes,
             resources: options.resources.clone(),
             python: options.python.clone(),
         };
@@ -175,6 +178,14 @@ impl Cluster {
                 nthreads: options.nthreads,
                 shares_objects,
                 local_clients: shares_objects,
+                memory: options.memory.options,
+            },
+            name: index.to_string(),
+            spill_folder: options.memory.folder.clone(),
+            core_memory: if shares_objects {
+                CoreMemory::Process { n_workers: options.n_workers }
+            } else {
+                CoreMemory::Values
             },
             executors,
             link: self.link(),

@@ -1,15 +1,18 @@
 //! Feeds a worker machine and performs what it asks for.
 
+use crate::disk::Disk;
 use crate::executors::{ExecutorKind, ExecutorLink, launch};
+use crate::memory::{CoreMemory, LOOK_EVERY, look_after, process_nbytes};
 use crate::readers::Readers;
 use crate::wire::Outlet;
 use rasker_protocol::{ExecutorId, FromExecutor, FromHolder, FromWorker, ToHolder, ToWorker};
 use rasker_transport::LinkOptions;
-use rasker_worker::{Action, Event, ReaderId, Worker, WorkerOptions};
+use rasker_worker::{Action, Event, Measured, ReaderId, Worker, WorkerOptions};
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
@@ -21,7 +24,8 @@ const START_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) enum Input {
     FromScheduler(ToWorker),
     FromExecutor(ExecutorId, FromExecutor),
-    ExecutorLost(ExecutorId, String),
+    /// With the reason, and the calls that ran in it if that is known.
+    ExecutorLost(ExecutorId, String, Option<Vec<(TaskId, u32)>>),
     /// A reader of this process; it gets one answer.
     Local(ToHolder, oneshot::Sender<FromHolder>),
     Reader(ReaderId, Outlet<FromHolder>),
@@ -64,6 +68,9 @@ pub(crate) struct Surroundings {
     pub link: LinkOptions,
     pub readers: Arc<Readers>,
     pub to_scheduler: Outlet<FromWorker>,
+    pub name: String,
+    pub spill_folder: Option<PathBuf>,
+    pub core_memory: CoreMemory,
 }
 
 pub(crate) fn new_worker() -> (WorkerHandle, UnboundedReceiver<Input>) {
@@ -78,6 +85,9 @@ struct Loop {
     executors: HashMap<ExecutorId, ExecutorLink>,
     local: HashMap<ReaderId, oneshot::Sender<FromHolder>>,
     remote: HashMap<ReaderId, Outlet<FromHolder>>,
+    disk: Disk,
+    /// When memory is to be measured again.
+    look_at: Instant,
     out: Vec<Action>,
     ended: Option<String>,
 }
@@ -88,8 +98,15 @@ pub(crate) async fn run(
     mut events: UnboundedReceiver<Input>,
     around: Surroundings,
 ) -> String {
+    let limit_nbytes = around.options.memory.limit_nbytes;
+    let mut disk = Disk::new(around.spill_folder.clone(), handle.inbox.clone());
+    if limit_nbytes > 0 {
+        disk.open(limit_nbytes);
+    }
     let mut this = Loop {
         machine: Worker::new(around.options.clone()),
+        disk,
+        look_at: Instant::now(),
         handle,
         around,
         executors: HashMap::new(),
@@ -102,6 +119,8 @@ pub(crate) async fn run(
     this.perform();
     let mut status = tokio::time::interval(STATUS_EVERY);
     status.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while this.ended.is_none() {
         tokio::select! {
             biased;
@@ -114,7 +133,14 @@ pub(crate) async fn run(
                     next = if n < BATCH { events.try_recv().ok() } else { None };
                 }
             }
+            _ = look.tick(), if this.machine.wants_measuring() => {
+                if Instant::now() < this.look_at {
+                    continue;
+                }
+                this.measure();
+            }
             _ = status.tick() => {
+                this.measure();
                 let memory_nbytes = resident_nbytes();
                 this.machine.handle(Event::Tick { memory_nbytes }, &mut this.out);
             }
@@ -137,13 +163,34 @@ fn resident_nbytes() -> u64 {
 }
 
 impl Loop {
+    /// Measures what the worker takes, if there is a limit to it.
+    fn measure(&mut self) {
+        if self.around.options.memory.limit_nbytes == 0 {
+            return;
+        }
+        let core_nbytes = match self.around.core_memory {
+            CoreMemory::Values => 0,
+            CoreMemory::Process { n_workers } => {
+                process_nbytes(std::process::id()).unwrap_or(0) / u64::from(n_workers.max(1))
+            }
+        };
+        let mut executors: Vec<(ExecutorId, u64)> = (self.executors.iter())
+            .filter_map(|(id, executor)| Some((*id, process_nbytes(executor.pid()?)?)))
+            .collect();
+        executors.sort_unstable();
+        let event = Event::Measured(Measured { core_nbytes, executors });
+        self.machine.handle(event, &mut self.out);
+        let left = self.machine.memory_left().unwrap_or(u64::MAX);
+        self.look_at = Instant::now() + look_after(left);
+    }
+
     fn take(&mut self, input: Input) {
         let event = match input {
             Input::FromScheduler(message) => Event::FromScheduler(message),
             Input::FromExecutor(executor, message) => Event::FromExecutor { executor, message },
-            Input::ExecutorLost(executor, reason) => {
+            Input::ExecutorLost(executor, reason, running) => {
                 self.executors.remove(&executor);
-                Event::ExecutorLost { executor, reason }
+                Event::ExecutorLost { executor, reason, running }
             }
             Input::Local(message, answer) => {
                 let reader = self.handle.new_reader();
@@ -211,6 +258,15 @@ impl Loop {
                     let readers = self.around.readers.clone();
                     tokio::spawn(async move { readers.forget(worker).await });
                 }
+                Action::Spill { record, value } => self.disk.write(record, value),
+                Action::Restore { record } => self.disk.read(record),
+                Action::Forget { record } => self.disk.forget(record),
+                Action::KillExecutor(id) => {
+                    if let Some(executor) = self.executors.get(&id) {
+                        executor.kill();
+                    }
+                }
+                Action::Log(text) => eprintln!("rasker worker {}: {text}", self.around.name),
                 Action::Close { reason } => self.ended = Some(reason),
             }
         }
@@ -226,7 +282,7 @@ impl Loop {
                 let inbox = self.handle.inbox.clone();
                 tokio::spawn(async move {
                     tokio::time::sleep(START_AGAIN).await;
-                    let _ = inbox.send(Input::ExecutorLost(id, reason));
+                    let _ = inbox.send(Input::ExecutorLost(id, reason, None));
                 });
             }
         }

@@ -2,6 +2,7 @@
 
 use crate::cluster::Core;
 use crate::executors::ExecutorKind;
+use crate::memory::{CoreMemory, MemorySettings};
 use crate::node::{Trust, greet};
 use crate::readers::{Access, Directory, Readers};
 use crate::routes::{Door, Routes, serve_values};
@@ -29,7 +30,9 @@ pub struct WorkerNodeOptions {
     pub port: u16,
     pub name: Option<String>,
     pub nthreads: u32,
-    pub memory_limit: u64,
+    pub memory: MemorySettings,
+    /// Workers of this process.
+    pub n_workers: u32,
     pub resources: Vec<(String, f64)>,
     pub executors: ExecutorKind,
     pub python: String,
@@ -83,6 +86,7 @@ impl WorkerNode {
             ("worker_name", options.name.clone().unwrap_or_else(|| address.clone()).into()),
             ("scheduler", options.scheduler.clone().into()),
             ("token", options.trust.credentials.token.to_hex().into()),
+            ("memory_limit", options.memory.options.limit_nbytes.into()),
         ]);
         let access = Access {
             credentials: Some(options.trust.credentials.clone()),
@@ -101,7 +105,11 @@ impl WorkerNode {
                 nthreads: options.nthreads,
                 shares_objects,
                 local_clients: false,
+                memory: options.memory.options,
             },
+            name: options.name.clone().unwrap_or_else(|| address.clone()),
+            spill_folder: options.memory.folder.clone(),
+            core_memory: CoreMemory::Process { n_workers: options.n_workers },
             executors,
             link,
             readers: Readers::new(Directory::default(), access),
@@ -215,7 +223,7 @@ fn hello_of(options: &WorkerNodeOptions, routes: &Routes) -> WorkerHello {
         host: routes.host.clone(),
         pid: std::process::id(),
         nthreads: options.nthreads,
-        memory_limit: options.memory_limit,
+        memory_limit: options.memory.options.limit_nbytes,
         resources: options.resources.clone(),
         python: options.python.clone(),
     }

@@ -4,7 +4,7 @@
 mod toy;
 
 use rasker_graph::{Column, Input, Run, TaskId};
-use rasker_runtime::{Cluster, ClusterOptions, ExecutorKind, Session};
+use rasker_runtime::{Cluster, ClusterOptions, ExecutorKind, MemorySettings, Session};
 use std::sync::Arc;
 use std::time::Duration;
 use toy::{SLEEP_MS, SQUARE, SUM, Toy, ends_within, enter, ints, map, teach};
@@ -14,7 +14,7 @@ fn cluster(n_workers: u32, nthreads: u32) -> Cluster {
         name: "test".into(),
         n_workers,
         nthreads,
-        memory_limit: 1 << 30,
+        memory: MemorySettings::default(),
         resources: Vec::new(),
         executors: ExecutorKind::Threads(Arc::new(Toy::default())),
         python: String::new(),

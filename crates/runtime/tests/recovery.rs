@@ -7,8 +7,8 @@ mod toy;
 use rasker_graph::{Column, Input, Run, TaskId};
 use rasker_protocol::Query;
 use rasker_runtime::{
-    Credentials, ExecutorKind, RemoteSession, SchedulerNode, SchedulerOptions, Token, Trust,
-    WorkerNode, WorkerNodeOptions,
+    Credentials, ExecutorKind, MemorySettings, RemoteSession, SchedulerNode, SchedulerOptions,
+    Token, Trust, WorkerNode, WorkerNodeOptions,
 };
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -95,7 +95,8 @@ fn worker(address: &str, trust: &Trust, name: &str) -> WorkerNode {
         port: 0,
         name: Some(name.into()),
         nthreads: 1,
-        memory_limit: 1 << 30,
+        memory: MemorySettings::default(),
+        n_workers: 1,
         resources: Vec::new(),
         executors: ExecutorKind::Threads(Arc::new(Toy::default())),
         python: String::new(),

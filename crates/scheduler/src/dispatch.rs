@@ -114,14 +114,33 @@ impl Scheduler {
         let own = self.next_of(Some(id));
         let shared = self.next_of(None);
         let root = self.roots.keys().next().copied();
-        let first = own.into_iter().chain(shared).min();
+        // A worker whose memory fills up uses up values before it makes new ones: its own, or
+        // those of a worker that is busy.
+        let is_crowded = root.is_some_and(|(_, slot)| self.is_crowded_by(id, slot));
+        let mut taken = None;
+        if is_crowded && own.is_none() {
+            taken = self.find_to_steal(id, 0.0, victims);
+        }
+        let first = match taken {
+            Some((entry, _)) => Some(entry),
+            None => self.first_of(id, own, shared),
+        };
+        let reads = own.or(taken.map(|(entry, _)| entry));
+        let uses_up = |user: i64| {
+            is_crowded && first.is_some_and(|f| Some(f) == reads && f.priority.user <= user)
+        };
         if let Some((priority, slot)) = root
+            && !uses_up(priority.user)
             && first.is_none_or(|entry| (priority, slot) < (entry.priority, entry.layer))
         {
+            // Those that are on their way to be used up elsewhere make room soon.
+            if is_crowded && self.worker(id).expect("alive").n_lent > 0 {
+                return None;
+            }
             return self.give_roots(id, slot, load);
         }
         let (entry, victim) = match first {
-            Some(entry) => (entry, None),
+            Some(entry) => (entry, taken.map(|(_, victim)| victim)),
             None => {
                 let (entry, victim) = self.find_to_steal(id, load.occupancy, victims)?;
                 (entry, Some(victim))
@@ -129,19 +148,39 @@ impl Scheduler {
         };
         let template = self.template_of(entry.task()).expect("a task with a recipe");
         let duration = self.templates.duration_ns(template);
-        if self.worker(id).expect("alive").room(load, duration) == 0 {
+        let cost = (duration, self.templates.result_nbytes(template));
+        if self.worker(id).expect("alive").room(load, cost) == 0 {
             return None;
         }
-        let queue = if let Some(victim) = victim {
-            &mut self.worker_mut(victim).expect("alive").pending
+        if let Some(victim) = victim {
+            self.worker_mut(victim).expect("alive").pending.pop_to_lend();
         } else if own == Some(entry) {
-            &mut self.worker_mut(id).expect("alive").pending
+            self.worker_mut(id).expect("alive").pending.pop();
         } else {
-            &mut self.ready
-        };
-        queue.pop();
-        self.send(id, entry.task());
+            self.ready.pop();
+        }
+        self.send(id, entry);
         Some(duration)
+    }
+
+    /// Whether a worker's memory fills up and roots of a layer would fill it further.
+    fn is_crowded_by(&self, id: WorkerId, slot: u32) -> bool {
+        let worker = self.worker(id).expect("alive");
+        let Recipe::Map(map) = &self.table.layer(slot).recipe else { return false };
+        let nbytes = self.templates.result_nbytes(map.template);
+        worker.status.is_crowded && worker.is_filled_by(nbytes)
+    }
+
+    /// The first of the entries beside a worker and those that anybody may take; when its memory
+    /// fills up, one that reads values of its own, unless its user says otherwise.
+    fn first_of(&self, id: WorkerId, own: Option<Entry>, shared: Option<Entry>) -> Option<Entry> {
+        match (own, shared) {
+            (Some(own), Some(shared)) if self.worker(id).expect("alive").status.is_crowded => {
+                let is_later = shared.priority.user < own.priority.user;
+                Some(if is_later { shared } else { own })
+            }
+            (own, shared) => own.into_iter().chain(shared).min(),
+        }
     }
 
     /// The first entry of a queue whose task is still ready.
@@ -159,6 +198,17 @@ impl Scheduler {
                 Some(id) => self.worker_mut(id).expect("alive").pending.pop(),
                 None => self.ready.pop(),
             };
+        }
+    }
+
+    /// The entry beside a worker that another one may best take.
+    fn next_to_lend(&mut self, victim: WorkerId) -> Option<Entry> {
+        loop {
+            let entry = self.worker(victim).expect("alive").pending.peek_to_lend()?;
+            if self.is_due(entry) {
+                return Some(entry);
+            }
+            self.worker_mut(victim).expect("alive").pending.pop_to_lend();
         }
     }
 
@@ -189,11 +239,11 @@ impl Scheduler {
                 most.0 = now;
                 continue;
             }
-            let other = self.worker(victim).expect("alive");
-            if other.is_idle() {
+            // One that is paused cannot use up its values itself.
+            if self.worker(victim).expect("alive").is_idle() {
                 return None;
             }
-            if let Some(entry) = self.next_of(Some(victim)) {
+            if let Some(entry) = self.next_to_lend(victim) {
                 return Some((entry, victim));
             }
         }
@@ -214,15 +264,16 @@ impl Scheduler {
             }
             let template = self.template_of(entry.task()).expect("a task with a recipe");
             let duration = self.templates.duration_ns(template);
+            let cost = (duration, self.templates.result_nbytes(template));
             let worker = self.worker(id).expect("alive");
             let is_free = worker.has_free(&self.classes[class].options);
-            if is_free && worker.room(load, duration) > 0 {
+            if is_free && worker.room(load, cost) > 0 {
                 best = Some((entry, class, duration));
             }
         }
         let (entry, class, duration) = best?;
         self.classes[class].queue.pop();
-        self.send(id, entry.task());
+        self.send(id, entry);
         Some(duration)
     }
 
@@ -245,7 +296,7 @@ impl Scheduler {
         let worker = self.worker(id).expect("alive");
         let left = layer.count - layer.cursor;
         let fair = (left / (SHARE * load.n_threads.max(1))).max(1);
-        let room = worker.room(load, duration);
+        let room = worker.room(load, (duration, self.templates.result_nbytes(template)));
         let n = room.min(fair).min(left).min(RUN_MAX * worker.hello.nthreads.max(1));
         if left > 0 && n == 0 {
             return None;

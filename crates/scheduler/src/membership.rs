@@ -58,6 +58,7 @@ impl Scheduler {
         self.alive.retain(|w| *w != id);
         self.count_sidelined();
         self.place_classes();
+        worker.borrowed.values().cloned().for_each(|lenders| self.repay(lenders));
         for client in self.clients.values_mut() {
             client.out.push(ToClient::PeersGone(vec![id]));
         }

@@ -1,15 +1,21 @@
 //! Workers and clients as the scheduler knows them.
 
 use crate::queue::Queue;
-use crate::table::Map;
+use crate::table::{Map, TaskRef};
 use crate::template::{TemplateIx, Templates};
 use hashbrown::HashSet;
 use rasker_graph::{ClientId, Options, TemplateId};
 use rasker_protocol::{Calls, Peer, ToClient, ToWorker, WorkerHello, WorkerId, WorkerStatus};
+use smallvec::SmallVec;
 
 /// Work that a worker has in hand per thread, ns: enough that it does not run dry between
 /// reports, little enough that none of it waits long behind a slow call.
 pub(crate) const DEPTH_NS: f64 = 5e6;
+
+/// Results of more than this share of a worker's memory are large.
+const LARGE: f64 = 1e-3;
+/// Large results of calls in hand take this share of a worker's memory at most.
+const AHEAD: f64 = 0.05;
 
 /// How much a worker may have in hand.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -39,6 +45,10 @@ pub(crate) struct Worker {
     /// Classes of restricted tasks that may run here.
     pub classes: Vec<usize>,
     pub n_processing: u32,
+    /// Values of this worker that calls elsewhere are about to use up.
+    pub n_lent: u32,
+    /// For calls in hand, the workers whose last use of a value they are.
+    pub borrowed: Map<TaskRef, SmallVec<[WorkerId; 4]>>,
     /// Calls in hand by template; those of the template met last stand beside the others.
     processing: Map<TemplateIx, u32>,
     latest: (TemplateIx, u32),
@@ -72,6 +82,8 @@ impl Worker {
             pending: Queue::default(),
             classes: Vec::new(),
             n_processing: 0,
+            n_lent: 0,
+            borrowed: Map::default(),
             processing: Map::default(),
             latest: (TemplateIx::MAX, 0),
             known: HashSet::default(),
@@ -159,20 +171,33 @@ impl Worker {
         !self.is_suspect && !self.is_retiring
     }
 
-    /// Whether a thread has nothing to do.
+    /// Whether a thread has nothing to do, and memory to do it in.
     pub fn is_idle(&self) -> bool {
-        self.n_processing < self.hello.nthreads
+        self.n_processing < self.hello.nthreads && !self.status.is_paused
     }
 
-    /// How many more calls of `duration_ns` this worker can take now.
-    pub fn room(&self, load: Load, duration_ns: f64) -> u32 {
+    /// Whether results of so many bytes each fill this worker's memory before long.
+    pub fn is_filled_by(&self, result_nbytes: f64) -> bool {
+        result_nbytes > LARGE * self.hello.memory_limit as f64 && self.hello.memory_limit > 0
+    }
+
+    /// How many more calls of `duration_ns`, with results of `nbytes`, this worker can take now.
+    pub fn room(&self, load: Load, (duration_ns, nbytes): (f64, f64)) -> u32 {
+        if self.status.is_paused {
+            return 0;
+        }
         let idle = self.hello.nthreads.saturating_sub(self.n_processing);
         match load.depth {
             Depth::Threads => idle,
             Depth::Full => {
                 let depth = DEPTH_NS * f64::from(self.hello.nthreads);
                 let fits = ((depth - load.occupancy) / duration_ns).max(0.0) as u32;
-                idle.max(fits)
+                if !self.is_filled_by(nbytes) {
+                    return idle.max(fits);
+                }
+                // What is made in advance must not have to leave memory again.
+                let ahead = AHEAD * self.hello.memory_limit as f64 / nbytes;
+                idle.max(fits.min((ahead as u32).saturating_sub(self.n_processing)))
             }
         }
     }

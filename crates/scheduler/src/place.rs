@@ -27,17 +27,34 @@ fn asks_alike(a: &Arc<Options>, b: &Arc<Options>) -> bool {
             && a.allow_other_workers == b.allow_other_workers)
 }
 
+/// Where the next task of a page goes that reads nothing.
+pub(crate) struct Stretches {
+    n_roots: u64,
+    n_seen: u64,
+    n_threads: u64,
+    /// Place of the current worker, and the threads of those before it.
+    at: usize,
+    end: u64,
+}
+
 impl Scheduler {
     pub(crate) fn make_ready(&mut self, task: TaskRef) {
         self.set(task, State::Ready);
-        let entry = self.entry(task);
+        let mut entry = self.entry(task);
         let options = self.table.options(task);
         if !options.workers.is_empty() || !options.resources.is_empty() {
             let options = options.clone();
             let class = self.class_of(&options);
             return self.classes[class].queue.push(entry);
         }
-        match self.best_holder(task) {
+        let mut dependencies = TaskList::new();
+        self.table.dependencies(task, &mut dependencies);
+        entry.priority.keeps = !dependencies.iter().any(|input| self.would_go(*input));
+        let near = match dependencies.is_empty() {
+            true => self.next_in_stretch(),
+            false => self.best_holder(&dependencies),
+        };
+        match near {
             Some(worker) => {
                 self.worker_mut(worker).expect("a holder is alive").pending.push(entry);
             }
@@ -56,10 +73,48 @@ impl Scheduler {
         Entry { priority, index: task.index, layer: task.layer }
     }
 
+    /// Whether a value goes when the one task that still waits for it has run.
+    fn would_go(&self, input: TaskRef) -> bool {
+        let record = self.table.task(input);
+        record.waiting_dependents == 1 && !record.is_wanted()
+    }
+
+    /// Tasks of a page that read nothing are shared out in stretches, one for each thread, if
+    /// there are several for each: neighbors are mostly read together, so they stay together.
+    pub(crate) fn begin_stretches(&mut self, page: &rasker_graph::Page) {
+        let mut from = 0;
+        let reads_nothing = |end: &&u32| std::mem::replace(&mut from, **end) == **end;
+        let n_roots = page.dependency_ends.iter().filter(reads_nothing).count() as u64;
+        let n_threads = self.n_threads();
+        if self.alive.len() > 1 && n_roots >= 2 * n_threads {
+            self.stretches = Some(Stretches { n_roots, n_seen: 0, n_threads, at: 0, end: 0 });
+        }
+    }
+
+    fn n_threads(&self) -> u64 {
+        let nthreads = |id: &WorkerId| u64::from(self.worker(*id).expect("alive").hello.nthreads);
+        self.alive.iter().map(nthreads).sum::<u64>().max(1)
+    }
+
+    fn next_in_stretch(&mut self) -> Option<WorkerId> {
+        let mut stretches = self.stretches.take()?;
+        let place = stretches.n_seen * stretches.n_threads / stretches.n_roots;
+        stretches.n_seen += 1;
+        // The worker whose threads cover this place: places ascend, and so do workers.
+        loop {
+            let id = *self.alive.get(stretches.at)?;
+            let nthreads = u64::from(self.worker(id).expect("alive").hello.nthreads);
+            if place < stretches.end + nthreads {
+                self.stretches = Some(stretches);
+                return Some(id);
+            }
+            stretches.end += nthreads;
+            stretches.at += 1;
+        }
+    }
+
     /// The worker that holds most bytes of the inputs; of several, the one with least to do.
-    fn best_holder(&self, task: TaskRef) -> Option<WorkerId> {
-        let mut dependencies = TaskList::new();
-        self.table.dependencies(task, &mut dependencies);
+    fn best_holder(&self, dependencies: &[TaskRef]) -> Option<WorkerId> {
         let mut held: SmallVec<[(WorkerId, f32); 4]> = SmallVec::new();
         let has_copies = !self.table.replicas.is_empty();
         for dependency in dependencies.iter().take(16) {

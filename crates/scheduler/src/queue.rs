@@ -51,6 +51,20 @@ impl Queue {
         self.heap.pop().map(|Reverse(entry)| entry)
     }
 
+    /// The entry that another worker may best take: the last of those that are as urgent as the
+    /// first, as its neighbors are the farthest from being run here.
+    pub fn peek_to_lend(&self) -> Option<Entry> {
+        let first = self.peek()?;
+        let last = self.line.back().filter(|last| last.priority == first.priority);
+        Some(*last.unwrap_or(&first))
+    }
+
+    /// Takes out what `peek_to_lend` shows.
+    pub fn pop_to_lend(&mut self) -> Option<Entry> {
+        let lent = self.peek_to_lend()?;
+        if self.line.back() == Some(&lent) { self.line.pop_back() } else { self.pop() }
+    }
+
     pub fn len(&self) -> usize {
         self.line.len() + self.heap.len()
     }

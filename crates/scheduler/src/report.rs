@@ -35,6 +35,11 @@ impl Scheduler {
                     self.on_not_copied(worker, id);
                 }
             }
+            Progress::Spare { runs } => {
+                for id in runs.iter().flat_map(|run| run.tasks()) {
+                    self.spare(worker, id);
+                }
+            }
             Progress::Threads { nthreads } => {
                 self.worker_mut(worker).expect("just seen").hello.nthreads = *nthreads;
             }
@@ -91,8 +96,12 @@ impl Scheduler {
     pub(crate) fn unload(&mut self, task: TaskRef, count: u32, worker: WorkerId) {
         let Some(template) = self.template_of(task) else { return };
         let worker = self.workers.get_mut(worker.0 as usize).and_then(|w| w.as_deref_mut());
-        if let Some(worker) = worker {
-            worker.end(template, count, self.table.options(task));
+        let Some(worker) = worker else { return };
+        worker.end(template, count, self.table.options(task));
+        if !worker.borrowed.is_empty()
+            && let Some(lenders) = worker.borrowed.remove(&task)
+        {
+            self.repay(lenders);
         }
     }
 
@@ -116,7 +125,7 @@ impl Scheduler {
             return self.discard(worker, run);
         }
         if let Some(template) = self.template_of(first) {
-            self.templates.observe(template, run.count, elapsed_ns);
+            self.templates.observe(template, run.count, elapsed_ns, nbytes);
         }
         let each = nbytes as f32 / run.count as f32;
         // Stretches of the run that are current, and of those that the client wants.
@@ -292,5 +301,20 @@ impl Scheduler {
         }
         self.settle();
         self.each_current(worker, id.run(), attempt, |s, task| s.take_back(task));
+    }
+
+    /// A worker is short of memory: a copy that is only a replica there goes.
+    fn spare(&mut self, worker: WorkerId, id: TaskId) {
+        let Some(task) = self.table.find(id) else { return };
+        let Some(replicas) = self.table.replicas.get_mut(&task) else { return };
+        let before = replicas.len();
+        replicas.retain(|other| *other != worker);
+        let was_replica = replicas.len() < before;
+        if replicas.is_empty() {
+            self.table.replicas.remove(&task);
+        }
+        if was_replica {
+            self.free_at(worker, id);
+        }
     }
 }

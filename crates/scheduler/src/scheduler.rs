@@ -4,7 +4,7 @@ use crate::dispatch::Rank;
 use crate::errands::Errand;
 use crate::event::{Action, Event};
 use crate::peer::{Client, Question, Worker};
-use crate::place::Class;
+use crate::place::{Class, Stretches};
 use crate::queue::Queue;
 use crate::table::{Map, Table, TaskRef};
 use crate::template::Templates;
@@ -60,6 +60,8 @@ pub struct Scheduler {
     pub(crate) free_failures: Vec<u32>,
     /// Layers with roots beyond their cursor.
     pub(crate) roots: BTreeMap<(Priority, u32), ()>,
+    /// While a page is taken in: who gets those of its tasks that read nothing.
+    pub(crate) stretches: Option<Stretches>,
     /// Ready tasks that any worker may run.
     pub(crate) ready: Queue,
     /// Ready tasks that ask for workers or resources.
@@ -101,6 +103,7 @@ impl Scheduler {
             failures: Vec::new(),
             free_failures: Vec::new(),
             roots: BTreeMap::new(),
+            stretches: None,
             ready: Queue::default(),
             classes: Vec::new(),
             todo: Vec::new(),

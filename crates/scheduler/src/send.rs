@@ -1,5 +1,6 @@
 //! What a worker is told of the calls it gets.
 
+use crate::queue::Entry;
 use crate::scheduler::Scheduler;
 use crate::table::{MapInput, Recipe, State, TaskList, TaskRef};
 use crate::template::TemplateIx;
@@ -53,7 +54,8 @@ impl Scheduler {
     }
 
     /// Sends one ready task.
-    pub(crate) fn send(&mut self, id: WorkerId, task: TaskRef) {
+    pub(crate) fn send(&mut self, id: WorkerId, entry: Entry) {
+        let task = entry.task();
         self.set(task, State::Processing { worker: id });
         let template = self.template_of(task).expect("a task with a recipe");
         self.teach(id, template);
@@ -71,7 +73,7 @@ impl Scheduler {
         let calls = Calls {
             run: self.table.id(task).run(),
             attempt: u32::from(self.table.task(task).attempt),
-            priority: self.entry(task).priority,
+            priority: entry.priority,
             template: self.templates.get(template).template.id,
             fused: fused.iter().map(|t| self.templates.get(*t).template.id).collect(),
             label: self.label(task),
@@ -79,9 +81,43 @@ impl Scheduler {
             sources: self.sources(task, id),
             alone: self.table.task(task).suspicion > 0,
         };
+        if !calls.sources.is_empty() {
+            self.borrow(id, task);
+        }
         let worker = self.workers[id.0 as usize].as_deref_mut().expect("alive");
         worker.begin(template, 1, self.table.options(task));
         worker.calls.push(calls);
+    }
+
+    /// Notes whose values a call elsewhere is about to use up, if memory is short there.
+    fn borrow(&mut self, id: WorkerId, task: TaskRef) {
+        let mut dependencies = TaskList::new();
+        self.table.dependencies(task, &mut dependencies);
+        let mut lenders = SmallVec::new();
+        for dependency in dependencies {
+            let record = self.table.task(dependency);
+            let State::Memory { holder, .. } = record.state else { continue };
+            if holder != id
+                && !record.is_wanted()
+                && let Some(lender) = self.worker_mut(holder)
+                && lender.status.is_crowded
+            {
+                lender.n_lent += 1;
+                lenders.push(holder);
+            }
+        }
+        if !lenders.is_empty() {
+            self.worker_mut(id).expect("alive").borrowed.insert(task, lenders);
+        }
+    }
+
+    /// A call is off a worker's hands: what it was about to use up counts no more.
+    pub(crate) fn repay(&mut self, lenders: SmallVec<[WorkerId; 4]>) {
+        for lender in lenders {
+            if let Some(lender) = self.worker_mut(lender) {
+                lender.n_lent -= 1;
+            }
+        }
     }
 
     pub(crate) fn call_work(&self, task: TaskRef) -> CallWork {

@@ -44,7 +44,8 @@ impl Scheduler {
 
     fn add_layer(&mut self, client: ClientId, layer: Layer) {
         self.n_submitted += 1;
-        let priority = Priority { user: -layer.options.priority, submission: self.n_submitted };
+        let user = -layer.options.priority;
+        let priority = Priority { user, keeps: true, submission: self.n_submitted };
         let Layer { id, count, work, options, wants_values } = layer;
         let mut firsts = Vec::new();
         let (recipe, page) = match work {
@@ -161,6 +162,7 @@ impl Scheduler {
             layer.task_mut(index).wanted = false;
         }
         self.table.reserve_keys(count as usize);
+        self.begin_stretches(page);
         let mut read = TaskList::new();
         let mut from = 0;
         for index in 0..count {
@@ -174,6 +176,7 @@ impl Scheduler {
             self.page_mut(slot).dependencies.extend_from_slice(&read);
             self.add_listed(task, &read);
         }
+        self.stretches = None;
         self.settle_layer(slot, count);
     }
 

@@ -13,7 +13,7 @@ use rasker_protocol::{
 };
 use rasker_scheduler::{Action as SchedulerAction, Event as SchedulerEvent, Scheduler};
 use rasker_worker::{
-    Action as WorkerAction, Event as WorkerEvent, ReaderId, Worker, WorkerOptions,
+    Action as WorkerAction, Event as WorkerEvent, MemoryOptions, ReaderId, Worker, WorkerOptions,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
@@ -228,7 +228,7 @@ impl World {
             Event::ExecutorUp(worker, id) => {
                 if let Some(executor) = self.executor(worker, id) {
                     executor.is_up = true;
-                    self.executor_says(worker, id, FromExecutor::Ready { pid: 1 });
+                    self.executor_says(worker, id, FromExecutor::Ready { pid: 1, board: None });
                     self.executor_works(worker, id);
                 }
             }
@@ -393,6 +393,11 @@ impl World {
                 // Requests to a worker that is gone are answered when it goes.
                 WorkerAction::PeerGone { .. } => {}
                 WorkerAction::Close { .. } => self.worker_ends(id),
+                WorkerAction::Spill { .. }
+                | WorkerAction::Restore { .. }
+                | WorkerAction::Forget { .. }
+                | WorkerAction::KillExecutor(_)
+                | WorkerAction::Log(_) => unreachable!("memory has no limit here"),
             }
         }
     }
@@ -475,7 +480,11 @@ impl World {
         if node.executors.remove(&id).is_some() {
             self.oracle.n_deaths += 1;
             self.book.count("an executor died");
-            let event = WorkerEvent::ExecutorLost { executor: id, reason: "signal 11".into() };
+            let event = WorkerEvent::ExecutorLost {
+                executor: id,
+                reason: "signal 11".into(),
+                running: None,
+            };
             let (from, to) = (Place::Executor(worker, id), Place::Worker(worker));
             self.over(from, to, Event::Worker(worker, event));
         }
@@ -499,7 +508,9 @@ impl World {
             python: String::new(),
         };
         let shares_objects = self.swarm.objects;
-        let options = WorkerOptions { nthreads, shares_objects, local_clients: false };
+        // Without a limit the governor rests: its own tests stand in the worker's crate.
+        let memory = MemoryOptions::default();
+        let options = WorkerOptions { nthreads, shares_objects, local_clients: false, memory };
         let node = WorkerNode {
             machine: Worker::new(options),
             name,

@@ -18,7 +18,7 @@ pub(crate) struct Given {
     pub attempt: u32,
     pub template: TemplateId,
     pub is_cancelled: bool,
-    /// Live values of this executor that the calls read.
+    /// Live and large values that the calls read.
     pub reads: SmallVec<[TaskId; 2]>,
 }
 
@@ -46,8 +46,8 @@ pub(crate) struct Executor {
     pub recalling: bool,
     /// What it was given last is to have nothing beside it.
     pub alone: bool,
-    /// Live values that calls in hand read or that are being exported, and how often: they are
-    /// dropped no sooner than these are done.
+    /// Live and large values that calls in hand read or that are being exported, and how often:
+    /// they are dropped no sooner than these are done, and do not leave for the disk.
     pins: Map<TaskId, u32>,
 }
 
@@ -83,9 +83,9 @@ impl Executor {
         }
     }
 
-    pub fn give(&mut self, calls: ExecutorCalls) {
+    /// `reads` are inputs in shared memory, which must not leave either.
+    pub fn give(&mut self, calls: ExecutorCalls, mut reads: SmallVec<[TaskId; 2]>) {
         self.n_given += calls.run.count;
-        let mut reads = SmallVec::new();
         match &calls.work {
             ExecutorWork::One { given, .. } => reads.extend(given.iter().filter_map(live)),
             ExecutorWork::Map { inputs, .. } => {
@@ -102,6 +102,10 @@ impl Executor {
         let (run, attempt, template) = (calls.run, calls.attempt, calls.template);
         self.given.push_back(Given { run, attempt, template, is_cancelled: false, reads });
         self.calls.push(calls);
+    }
+
+    pub fn has_pinned(&self, task: TaskId) -> bool {
+        self.pins.contains_key(&task)
     }
 
     pub fn pin(&mut self, task: TaskId) {

@@ -1,4 +1,4 @@
-use crate::{Action, Event, Worker, WorkerOptions};
+use crate::{Action, Event, MemoryOptions, Worker, WorkerOptions};
 use rasker_graph::*;
 use rasker_protocol::*;
 use smallvec::smallvec;
@@ -13,7 +13,9 @@ fn run(start: u32, count: u32) -> Run {
 
 /// A worker of one thread whose executor is up.
 fn worker() -> Worker {
-    let options = WorkerOptions { nthreads: 1, shares_objects: false, local_clients: false };
+    let memory = MemoryOptions::default();
+    let options =
+        WorkerOptions { nthreads: 1, shares_objects: false, local_clients: false, memory };
     let mut worker = Worker::new(options);
     worker.start(&mut vec![]);
     worker.handle(Event::ExecutorJoined { executor: EXECUTOR }, &mut vec![]);
@@ -32,24 +34,24 @@ fn map(run: Run, attempt: u32) -> Calls {
     calls(run, attempt, CallWork::Map { inputs, constants: Blob::EMPTY })
 }
 
-fn reader(run: Run, input: TaskId) -> Calls {
+pub(crate) fn reader(run: Run, input: TaskId) -> Calls {
     calls(run, 0, CallWork::One { args: Blob::EMPTY, dependencies: smallvec![input] })
 }
 
-fn compute(worker: &mut Worker, calls: Vec<Calls>) -> Vec<Action> {
+pub(crate) fn compute(worker: &mut Worker, calls: Vec<Calls>) -> Vec<Action> {
     let message = ToWorker::Compute { templates: vec![], calls, peers: vec![] };
     after(worker, Event::FromScheduler(message))
 }
 
 /// What an event leads to, its turn included.
-fn after(worker: &mut Worker, event: Event) -> Vec<Action> {
+pub(crate) fn after(worker: &mut Worker, event: Event) -> Vec<Action> {
     let mut out = vec![];
     worker.handle(event, &mut out);
     worker.handle(Event::Turn, &mut out);
     out
 }
 
-fn progress(actions: Vec<Action>) -> Vec<Progress> {
+pub(crate) fn progress(actions: Vec<Action>) -> Vec<Progress> {
     let told = actions.into_iter().filter_map(|action| match action {
         Action::ToScheduler(FromWorker::Progress(progress)) => Some(progress),
         _ => None,
@@ -129,7 +131,7 @@ fn calls_that_only_waited_are_not_blamed() {
     let mut worker = worker_with_short_calls();
     compute(&mut worker, vec![map(run(0, 5), 2), map(run(20, 3), 0)]);
     let reason = "killed".to_owned();
-    let lost = Event::ExecutorLost { executor: EXECUTOR, reason: reason.clone() };
+    let lost = Event::ExecutorLost { executor: EXECUTOR, reason: reason.clone(), running: None };
     let actions = after(&mut worker, lost);
     assert!(actions.contains(&Action::StartExecutor(ExecutorId(1))));
     let expected = [

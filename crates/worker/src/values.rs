@@ -25,7 +25,7 @@ impl Worker {
             {
                 self.copying.remove(&task);
                 let nbytes = value.nbytes();
-                self.held.insert(task.run(), Form::Value(value));
+                self.keep(task.run(), Form::Value(value), true);
                 self.progress.push(Progress::Copied { run: task.run(), nbytes });
                 self.arrived(task, true);
             } else {
@@ -44,7 +44,7 @@ impl Worker {
         match message {
             ToHolder::Put { id, values } => {
                 for (task, value) in values {
-                    self.held.insert(task.run(), Form::Value(value));
+                    self.keep(task.run(), Form::Value(value), false);
                 }
                 out.push(Action::Reply(reader, FromHolder::Stored { id }));
             }
@@ -70,6 +70,11 @@ impl Worker {
                     request.left += 1;
                     self.requests_for.entry(task).or_default().push(number);
                     self.export(task, executor, None);
+                }
+                Some(Form::Spilled { .. }) => {
+                    request.left += 1;
+                    self.requests_for.entry(task).or_default().push(number);
+                    self.want(task);
                 }
                 Some(Form::Value(value @ Value::Object { .. })) if !local => {
                     let Some(executor) = self.executors.first().map(|e| e.id) else {
@@ -98,6 +103,34 @@ impl Worker {
         out: &mut Vec<Action>,
     ) {
         self.exporting.remove(&task);
+        self.answer_requests(task, &value, out);
+        match value {
+            Ok(Some(value)) => {
+                // A live value stays alive beside its bytes only as long as its executor keeps it.
+                if !self.options.shares_objects {
+                    self.take_bytes(task, value.clone());
+                }
+                self.on_demoted(task, Some(value), out);
+                self.arrived(task, true);
+            }
+            Ok(None) => {
+                self.on_demoted(task, None, out);
+                self.arrived(task, false);
+            }
+            Err(failure) => {
+                self.on_demoted(task, None, out);
+                self.fail_readers(task, &failure);
+            }
+        }
+    }
+
+    /// Readers that wait for a value get it.
+    pub(crate) fn answer_requests(
+        &mut self,
+        task: TaskId,
+        value: &Result<Option<Value>, Arc<Failure>>,
+        out: &mut Vec<Action>,
+    ) {
         for number in self.requests_for.remove(&task).unwrap_or_default() {
             let Some(request) = self.requests.get_mut(&number) else { continue };
             request.values.push((task, value.clone()));
@@ -107,22 +140,13 @@ impl Worker {
                 self.reply(request, out);
             }
         }
-        match value {
-            Ok(Some(value)) => {
-                // A live value stays alive beside its bytes only as long as its executor keeps it.
-                if !self.options.shares_objects {
-                    self.take_bytes(task, value);
-                }
-                self.arrived(task, true);
-            }
-            Ok(None) => self.arrived(task, false),
-            Err(failure) => self.fail_readers(task, &failure),
-        }
     }
 
     fn take_bytes(&mut self, task: TaskId, value: Value) {
-        if let Some(Form::Live { executor, .. }) = self.held.get(task) {
-            self.held.replace(task, value);
+        if let Some(Form::Live { executor, nbytes }) = self.held.get(task) {
+            self.governor.on_live_gone(nbytes);
+            self.governor.resize(task, value.nbytes());
+            self.held.replace(task, Form::Value(value));
             if let Some(executor) = self.executor_mut(executor) {
                 executor.drop_value(task);
             }

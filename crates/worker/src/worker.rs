@@ -3,14 +3,16 @@
 use crate::Map;
 use crate::event::{Action, Event, ReaderId};
 use crate::executor::Executor;
+use crate::governor::{Governor, MemoryOptions};
 use crate::held::Held;
+use crate::spilling::Doom;
 use hashbrown::HashSet;
 use rasker_graph::{Run, TaskId, Template, TemplateId};
 use rasker_protocol::{
     Calls, Datum, ExecutorId, FromHolder, FromWorker, Label, Priority, Progress, ToExecutor,
     ToWorker, Value, WorkerId, WorkerStatus,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// How a worker is set up.
 #[derive(Clone, Debug)]
@@ -20,6 +22,7 @@ pub struct WorkerOptions {
     pub shares_objects: bool,
     /// Clients of the scheduler live in this process too, so objects may ride with reports.
     pub local_clients: bool,
+    pub memory: MemoryOptions,
 }
 
 /// A call whose inputs are not all here.
@@ -64,11 +67,22 @@ pub struct Worker {
     pub(crate) is_parted: bool,
     pub(crate) labels: BTreeMap<Run, Label>,
     pub(crate) n_disbelieved: u64,
+    pub(crate) governor: Governor,
+    /// Spilled values that are to come back as there is room.
+    pub(crate) to_restore: VecDeque<TaskId>,
+    /// Records on disk that are to go.
+    pub(crate) forgotten: Vec<u64>,
+    /// The executor that is being ended for its memory.
+    pub(crate) doomed: Option<Doom>,
 }
 
 impl Worker {
     pub fn new(options: WorkerOptions) -> Worker {
         Worker {
+            governor: Governor::new(options.memory),
+            to_restore: VecDeque::new(),
+            forgotten: Vec::new(),
+            doomed: None,
             options,
             held: Held::default(),
             templates: Map::default(),
@@ -111,8 +125,8 @@ impl Worker {
                     executor.is_up = true;
                 }
             }
-            Event::ExecutorLost { executor, reason } => {
-                self.on_executor_lost(executor, &reason, out)
+            Event::ExecutorLost { executor, reason, running } => {
+                self.on_executor_lost(executor, &reason, running.as_deref(), out)
             }
             Event::FromExecutor { executor, message } => self.on_executor(executor, message, out),
             Event::Request { reader, local, message } => {
@@ -122,8 +136,16 @@ impl Worker {
                 self.requests.retain(|_, request| request.reader != reader);
             }
             Event::Fetched { worker, values } => self.on_fetched(worker, values),
+            Event::Spilled { record, nbytes, result } => {
+                self.on_spilled(record, nbytes, result, out)
+            }
+            Event::Restored { record, result } => self.on_restored(record, result, out),
+            Event::Measured(measured) => self.on_measured(measured, out),
             Event::Tick { memory_nbytes } => {
-                let status = self.status(memory_nbytes);
+                self.governor.tick();
+                let used = self.governor.used(&self.held);
+                let is_on = self.governor.is_on();
+                let status = self.status(if is_on { used } else { memory_nbytes });
                 out.push(Action::ToScheduler(FromWorker::Status(status)));
             }
             Event::SchedulerLost => self.part(),
@@ -182,16 +204,23 @@ impl Worker {
         for executor in &self.executors {
             let running = executor.given.iter().take(executor.nthreads as usize);
             for given in running {
-                let found =
-                    self.labels.range(..=Run { start: given.run.start, ..given.run }).next_back();
-                let key = found.map_or(String::new(), |(_, label)| label.of(given.run.start));
+                let key = self.key_of(TaskId::new(given.run.layer, given.run.start));
                 keys.push(Datum::Text(key));
             }
         }
         Datum::List(keys)
     }
 
+    /// The key of a task, as its user knows it.
+    pub(crate) fn key_of(&self, task: TaskId) -> String {
+        let until = Run::new(task.layer, task.index, u32::MAX);
+        let found = self.labels.range(..=until).next_back();
+        found.map_or(String::new(), |(_, label)| label.of(task.index))
+    }
+
     pub(crate) fn restart(&mut self, out: &mut Vec<Action>) {
+        self.forgotten.extend(self.governor.clear());
+        self.to_restore.clear();
         self.held.clear();
         self.templates.clear();
         self.ready.clear();
@@ -216,9 +245,14 @@ impl Worker {
         self.start(out);
     }
 
-    fn status(&self, memory_nbytes: u64) -> WorkerStatus {
+    pub(crate) fn status(&self, memory_nbytes: u64) -> WorkerStatus {
+        let (is_paused, is_crowded) = self.governor.told;
         WorkerStatus {
             memory_nbytes,
+            is_paused,
+            is_crowded,
+            spilled_nbytes: self.governor.away_nbytes(),
+            disk: self.governor.disk,
             held_nbytes: self.held.nbytes,
             running: self.executors.iter().map(|e| e.n_given).sum(),
             ready: self.ready.values().map(|calls| calls.run.count).sum(),
@@ -228,6 +262,7 @@ impl Worker {
     /// Feeds the executors and says what the batch has gathered.
     fn turn(&mut self, out: &mut Vec<Action>) {
         self.feed();
+        self.govern(out);
         for (worker, tasks) in std::mem::take(&mut self.to_fetch) {
             let address = self.peers.get(&worker).cloned().unwrap_or_default();
             out.push(Action::Fetch { worker, address, tasks });
@@ -249,6 +284,24 @@ impl Worker {
         out.push(Action::Reply(reader, FromHolder::Got { id, values }));
     }
 
+    /// Whether executors have calls in hand.
+    pub fn is_running(&self) -> bool {
+        self.executors.iter().any(|executor| executor.n_given > 0)
+    }
+
+    /// Whether memory is to be measured often.
+    pub fn wants_measuring(&self) -> bool {
+        let governor = &self.governor;
+        governor.is_on() && (self.is_running() || governor.is_paused || governor.is_moving())
+    }
+
+    /// Memory that may be taken until an executor has to be ended, bytes; none without a limit.
+    pub fn memory_left(&self) -> Option<u64> {
+        let options = &self.governor.options;
+        let used = self.governor.used(&self.held);
+        self.governor.is_on().then(|| options.limit_nbytes.saturating_sub(used))
+    }
+
     /// Whether nothing is held, running or under way: the end of a clean run.
     pub fn is_idle(&self) -> bool {
         self.held.is_empty()
@@ -259,6 +312,7 @@ impl Worker {
             && self.exporting.is_empty()
             && self.wanted_by.is_empty()
             && self.requests.is_empty()
+            && self.governor.is_empty()
             && self.executors.iter().all(|executor| executor.given.is_empty())
     }
 

@@ -1,0 +1,391 @@
+//! Keeps a worker within its memory: what is held, what is measured, and what is to be done.
+//!
+//! ```text
+//!   share of the limit    what happens
+//!   0.2   crowded         the scheduler prefers what uses up values to what makes new ones
+//!   0.6   target          values held beyond it leave: second copies, then to disk
+//!   0.7   spill           measured beyond it: values leave until the target; no calls in advance
+//!   0.8   pause           no new call while one runs, none from the scheduler
+//!   0.95  terminate       the executor that grows is ended, and its call fails
+//! ```
+//!
+//! The thresholds are Dask's. Numbers come with events; nothing here looks at a clock or a process.
+
+use crate::Map;
+use crate::held::Held;
+use rasker_graph::TaskId;
+use rasker_protocol::{DiskStatus, ExecutorId};
+use std::collections::BTreeMap;
+
+/// Smaller values are not worth a file.
+pub(crate) const SPILL_NBYTES_MIN: u64 = 16 << 10;
+/// From this share of the limit on, what uses up values is preferred.
+const CROWDED: f64 = 0.2;
+/// A threshold that was passed upwards is passed downwards this much lower.
+const SLACK: f64 = 0.05;
+/// Values on their way out take this share of the limit at most, and at least so many bytes.
+const LEAVING: f64 = 0.125;
+const LEAVING_NBYTES_MIN: u64 = 32 << 20;
+/// A call is to blame if memory grew by this share of the limit under it.
+const BLAME: f64 = 0.25;
+/// After a disk has refused a value it is left alone for so many ticks.
+const REST_TICKS: u32 = 2;
+
+/// How much memory a worker may use, and what happens on the way there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MemoryOptions {
+    /// Bytes; 0 for no limit.
+    pub limit_nbytes: u64,
+    /// Shares of the limit; 0 switches a step off.
+    pub target: f64,
+    pub spill: f64,
+    pub pause: f64,
+    pub terminate: f64,
+    /// There is a disk to spill to.
+    pub has_disk: bool,
+    /// The most that may lie there, bytes.
+    pub disk_nbytes_max: u64,
+}
+
+impl Default for MemoryOptions {
+    fn default() -> MemoryOptions {
+        MemoryOptions {
+            limit_nbytes: 0,
+            target: 0.6,
+            spill: 0.7,
+            pause: 0.8,
+            terminate: 0.95,
+            has_disk: false,
+            disk_nbytes_max: u64::MAX,
+        }
+    }
+}
+
+impl MemoryOptions {
+    pub(crate) fn share(&self, share: f64) -> u64 {
+        if share <= 0.0 { u64::MAX } else { (self.limit_nbytes as f64 * share) as u64 }
+    }
+}
+
+/// What was measured of a worker's processes, bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Measured {
+    /// Outside executors.
+    pub core_nbytes: u64,
+    /// Of executors that are processes of their own.
+    pub executors: Vec<(ExecutorId, u64)>,
+}
+
+impl Measured {
+    fn total(&self) -> u64 {
+        self.core_nbytes + self.executors.iter().map(|(_, nbytes)| nbytes).sum::<u64>()
+    }
+}
+
+/// Where a value stands on its way to the disk and back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Here,
+    /// Its bytes are being made, or written.
+    Leaving,
+    Away,
+    /// Asked for; read when there is room.
+    Wanted,
+    Coming,
+    /// It has no bytes, so it stays.
+    Stuck,
+}
+
+#[derive(Debug)]
+pub(crate) struct Entry {
+    stamp: u64,
+    pub nbytes: u64,
+    pub stage: Stage,
+    /// The whole record of it on disk, which stays as long as the value does.
+    pub record: Option<u64>,
+    /// Fetched from another worker, which may hold it still.
+    pub is_copy: bool,
+}
+
+/// Which values are large enough to matter, in the order they were last needed.
+#[derive(Debug, Default)]
+pub(crate) struct Governor {
+    pub options: MemoryOptions,
+    entries: Map<TaskId, Entry>,
+    order: BTreeMap<u64, TaskId>,
+    clock: u64,
+    n_records: u64,
+    /// Records that are being written.
+    pub writing: Map<u64, TaskId>,
+    /// Records that are being read.
+    pub reading: Map<u64, TaskId>,
+    pub leaving_nbytes: u64,
+    pub coming_nbytes: u64,
+    pub wanted_nbytes: u64,
+    pub n_away: u32,
+    /// Records on disk, also those whose values are in memory too.
+    pub disk_nbytes: u64,
+    pub disk: DiskStatus,
+    rest: u32,
+    pub measured: Measured,
+    /// A call ended since the last measurement; what executors had when one ended.
+    pub has_ended: bool,
+    floor: Vec<(ExecutorId, u64)>,
+    /// Measurements in a row while nothing ran and the worker was paused.
+    pub n_idle: u32,
+    /// Bytes of live values that left since the last measurement.
+    left_nbytes: u64,
+    pub is_spilling: bool,
+    pub is_paused: bool,
+    pub is_crowded: bool,
+    /// What the scheduler was told last.
+    pub told: (bool, bool),
+    /// Executors were told to give memory back since the pause began.
+    pub has_trimmed: bool,
+}
+
+impl Governor {
+    pub fn new(options: MemoryOptions) -> Governor {
+        Governor { options, ..Governor::default() }
+    }
+
+    pub fn is_on(&self) -> bool {
+        self.options.limit_nbytes > 0
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// A value came to be held.
+    pub fn enter(&mut self, task: TaskId, nbytes: u64, is_copy: bool) {
+        if nbytes < SPILL_NBYTES_MIN || !self.is_on() || self.entries.contains_key(&task) {
+            return;
+        }
+        self.clock += 1;
+        self.order.insert(self.clock, task);
+        let entry = Entry { stamp: self.clock, nbytes, stage: Stage::Here, record: None, is_copy };
+        self.entries.insert(task, entry);
+    }
+
+    pub fn get(&self, task: TaskId) -> Option<&Entry> {
+        self.entries.get(&task)
+    }
+
+    /// A value is needed: it is among the last to leave.
+    pub fn touch(&mut self, task: TaskId) {
+        if let Some(entry) = self.entries.get_mut(&task) {
+            self.order.remove(&entry.stamp);
+            self.clock += 1;
+            entry.stamp = self.clock;
+            self.order.insert(self.clock, task);
+        }
+    }
+
+    /// A value is held no longer; the record on disk that is to go with it.
+    pub fn leave(&mut self, task: TaskId) -> Option<u64> {
+        let entry = self.entries.remove(&task)?;
+        self.order.remove(&entry.stamp);
+        self.count(entry.stage, entry.nbytes, false);
+        if entry.record.is_some() {
+            self.disk_nbytes -= entry.nbytes;
+        }
+        entry.record
+    }
+
+    fn count(&mut self, stage: Stage, nbytes: u64, is_more: bool) {
+        let sum = match stage {
+            Stage::Leaving => &mut self.leaving_nbytes,
+            Stage::Wanted => &mut self.wanted_nbytes,
+            Stage::Coming => &mut self.coming_nbytes,
+            Stage::Here | Stage::Away | Stage::Stuck => &mut 0,
+        };
+        *sum = if is_more { *sum + nbytes } else { *sum - nbytes };
+        if matches!(stage, Stage::Away | Stage::Wanted | Stage::Coming) {
+            self.n_away = self.n_away.wrapping_add_signed(if is_more { 1 } else { -1 });
+        }
+    }
+
+    pub fn set(&mut self, task: TaskId, stage: Stage) {
+        let Some(entry) = self.entries.get_mut(&task) else { return };
+        let (before, nbytes) = (entry.stage, entry.nbytes);
+        entry.stage = stage;
+        self.count(before, nbytes, false);
+        self.count(stage, nbytes, true);
+    }
+
+    /// A live value of so many bytes was dropped or became a segment.
+    pub fn on_live_gone(&mut self, nbytes: u64) {
+        self.left_nbytes += nbytes;
+    }
+
+    /// The bytes of a value turned out to be so many.
+    pub fn resize(&mut self, task: TaskId, nbytes: u64) {
+        let Some(entry) = self.entries.get_mut(&task) else { return };
+        let (stage, before) = (entry.stage, std::mem::replace(&mut entry.nbytes, nbytes));
+        self.count(stage, before, false);
+        self.count(stage, nbytes, true);
+    }
+
+    pub fn is_no_copy(&mut self, task: TaskId) {
+        if let Some(entry) = self.entries.get_mut(&task) {
+            entry.is_copy = false;
+        }
+    }
+
+    /// Everything is let go; the records that are to go with it.
+    pub fn clear(&mut self) -> Vec<u64> {
+        let mut tasks: Vec<TaskId> = self.entries.keys().copied().collect();
+        tasks.sort_unstable();
+        self.reading.clear();
+        self.writing.clear();
+        tasks.into_iter().filter_map(|task| self.leave(task)).collect()
+    }
+
+    /// A number for a new record, with room on the disk; none if there is too little.
+    pub fn begin_record(&mut self, task: TaskId) -> Option<u64> {
+        let entry = self.entries.get(&task)?;
+        if self.disk_nbytes.saturating_add(entry.nbytes) > self.options.disk_nbytes_max {
+            return None;
+        }
+        self.disk_nbytes += entry.nbytes;
+        self.n_records += 1;
+        self.writing.insert(self.n_records, task);
+        Some(self.n_records)
+    }
+
+    /// A record was written, or was not. The value it is of, unless that is gone.
+    pub fn end_record(&mut self, record: u64, nbytes: u64, is_whole: bool) -> Option<TaskId> {
+        let task = self.writing.remove(&record);
+        if !is_whole || task.is_none() {
+            self.disk_nbytes -= nbytes;
+        }
+        if !is_whole {
+            self.rest = REST_TICKS;
+        }
+        let task = task?;
+        if is_whole {
+            self.entries.get_mut(&task)?.record = Some(record);
+        }
+        Some(task)
+    }
+
+    /// The value is gone while its record is being written.
+    pub fn abandon_writing(&mut self, task: TaskId) {
+        self.writing.retain(|_, other| *other != task);
+    }
+
+    pub fn tick(&mut self) {
+        self.rest = self.rest.saturating_sub(1);
+    }
+
+    fn can_write(&self) -> bool {
+        self.options.has_disk && self.rest == 0 && self.disk_nbytes < self.options.disk_nbytes_max
+    }
+
+    pub fn on_measured(&mut self, measured: Measured, is_idle: bool) {
+        let before = std::mem::replace(&mut self.measured, measured);
+        if std::mem::take(&mut self.has_ended) {
+            self.floor = before.executors;
+        }
+        self.n_idle = if is_idle { self.n_idle + 1 } else { 0 };
+        if !self.is_paused {
+            self.has_trimmed = false;
+        }
+        self.left_nbytes = 0;
+    }
+
+    /// Whether an executor took a good part of the limit since a call ended the last time.
+    pub fn has_grown(&self, executor: ExecutorId, nbytes: u64) -> bool {
+        let floor = self.floor.iter().find(|(id, _)| *id == executor);
+        let grown = nbytes - floor.map_or(0, |(_, nbytes)| *nbytes).min(nbytes);
+        grown > self.options.share(BLAME)
+    }
+
+    pub fn is_moving(&self) -> bool {
+        self.leaving_nbytes + self.coming_nbytes + self.wanted_nbytes > 0
+    }
+
+    /// Memory in use, bytes: as measured, with the segments that no measurement sees, and never
+    /// less than what is held.
+    pub fn used(&self, held: &Held) -> u64 {
+        let measured = self.measured.total().saturating_sub(self.left_nbytes);
+        (measured + held.segment_nbytes).max(held.nbytes) + self.coming_nbytes
+    }
+
+    /// Bytes that have still to leave.
+    fn excess(&self, held: &Held) -> u64 {
+        let target = self.options.share(self.options.target);
+        let needed = held.nbytes + self.coming_nbytes + self.wanted_nbytes;
+        let beyond = needed.saturating_sub(target);
+        let used = self.used(held) + self.wanted_nbytes;
+        let measured = if used > self.options.share(self.options.spill) {
+            used.saturating_sub(target.min(self.options.share(self.options.spill)))
+        } else {
+            0
+        };
+        beyond.max(measured).saturating_sub(self.leaving_nbytes)
+    }
+
+    /// Whether a value has to leave now.
+    pub fn wants_room(&self, held: &Held) -> bool {
+        let most = self.options.share(LEAVING).max(LEAVING_NBYTES_MIN);
+        self.leaving_nbytes < most && !self.entries.is_empty() && self.excess(held) > 0
+    }
+
+    /// The value that was needed least recently and can leave.
+    pub fn victim(&self, is_pinned: impl Fn(TaskId) -> bool) -> Option<TaskId> {
+        let can_write = self.can_write();
+        self.order.values().copied().find(|task| {
+            let entry = &self.entries[task];
+            let has_way = can_write || entry.record.is_some() || entry.is_copy;
+            entry.stage == Stage::Here && has_way && !is_pinned(*task)
+        })
+    }
+
+    /// Whether a value of so many bytes may come back now.
+    pub fn has_room_for(&self, nbytes: u64, held: &Held) -> bool {
+        self.coming_nbytes == 0 && self.leaving_nbytes == 0
+            || self.used(held) + nbytes <= self.options.share(self.options.spill)
+    }
+
+    /// Looks where memory stands; whether the pause began (true) or ended (false) just now.
+    pub fn look(&mut self, held: &Held) -> Option<bool> {
+        let used = self.used(held);
+        let passed = |share: f64, was: bool| {
+            used > self.options.share(if was { share - SLACK } else { share })
+        };
+        let is_paused = self.options.pause > 0.0 && passed(self.options.pause, self.is_paused);
+        self.is_crowded = passed(CROWDED, self.is_crowded);
+        let changed = is_paused != self.is_paused;
+        self.is_paused = is_paused;
+        changed.then_some(is_paused)
+    }
+
+    /// Whether so much is in use that calls are to run one by one, without others in advance.
+    pub fn is_tight(&self, held: &Held) -> bool {
+        self.is_on() && self.used(held) > self.options.share(self.options.spill)
+    }
+
+    /// The executor that has to end: it alone can bring memory back below the last threshold.
+    pub fn doomed(&self, held: &Held) -> Option<(ExecutorId, u64)> {
+        let used = self.used(held);
+        if used <= self.options.share(self.options.terminate) {
+            return None;
+        }
+        // What is leaving may be enough, as long as there is time.
+        if self.leaving_nbytes > 0 && used <= self.options.limit_nbytes {
+            return None;
+        }
+        self.measured.executors.iter().copied().max_by_key(|(_, nbytes)| *nbytes)
+    }
+
+    /// Bytes of spilled values, as they are told.
+    pub fn away_nbytes(&self) -> u64 {
+        let away = |entry: &&Entry| matches!(entry.stage, Stage::Away | Stage::Wanted);
+        if self.n_away == 0 {
+            return 0;
+        }
+        self.entries.values().filter(away).map(|entry| entry.nbytes).sum()
+    }
+}
