@@ -5,6 +5,7 @@ use crate::executors::{ExecutorKind, ExecutorLink, launch};
 use crate::memory::{CoreMemory, LOOK_EVERY, look_after, process_nbytes};
 use crate::readers::Readers;
 use crate::wire::Outlet;
+use rasker_graph::TaskId;
 use rasker_protocol::{ExecutorId, FromExecutor, FromHolder, FromWorker, ToHolder, ToWorker};
 use rasker_transport::LinkOptions;
 use rasker_worker::{Action, Event, Measured, ReaderId, Worker, WorkerOptions};

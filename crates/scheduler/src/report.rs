@@ -257,7 +257,7 @@ impl Scheduler {
         let alone = if n > 1 { ", at last with nothing beside it" } else { "" };
         let text = format!(
             "task \"{key}\" was running {n} times while its executor died{alone}; \
-             the last time: {reason}"
+             the last time, on {worker}: {reason}"
         );
         let mut failure = Failure::new(FailureKind::Killed, key, text);
         failure.attempts = u32::from(n);

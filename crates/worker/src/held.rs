@@ -173,7 +173,7 @@ impl Held {
             for (start, stretch) in layer {
                 let nbytes = match &stretch.form {
                     Form::Value(value) => value.nbytes(),
-                    Form::Live { nbytes, .. } => *nbytes,
+                    Form::Live { nbytes, .. } | Form::Spilled { nbytes, .. } => *nbytes,
                 };
                 all.push((Run::new(*id, *start, stretch.count), nbytes));
             }
