@@ -385,7 +385,7 @@ fn an_explanation_goes_down_to_what_is_in_the_way() {
     let mut cluster = Cluster::new(0);
     let tasks = [(1, 0, vec![]), (2, 0, vec![task(1, 0)]), (3, 0, vec![task(1, 1)])];
     cluster.submit(vec![page(1, &tasks)]);
-    let mut explain = |cluster: &mut Cluster| {
+    let explain = |cluster: &mut Cluster| {
         cluster.client(FromClient::Ask { id: 1, query: Query::Explain(Key(3)) });
         cluster.event(Event::Turn);
         let reason = cluster.out.drain(..).find_map(|action| match action {
