@@ -67,3 +67,42 @@ def test_programs_end_in_order_when_asked(programs):
     scheduler.terminate()
     assert scheduler.wait(10) == 0
     assert "worker ends" in programs.log(worker)
+
+
+def test_a_retired_worker_hands_its_results_over(programs):
+    programs.scheduler()
+    for _ in range(2):
+        programs.worker()
+    with programs.client(2) as client:
+        here, there = workers_of(client)
+        made = client.submit(np.arange, 1000, workers=[here])
+        made.result(timeout=20)
+        assert list(client.retire_workers([here])) == [here]
+        assert workers_of(client) == [there]
+        assert client.who_has([made])[made.key] == (there,)
+        assert made.result(timeout=20)[-1] == 999
+
+
+def test_a_result_is_copied_to_every_worker(programs):
+    programs.scheduler()
+    for _ in range(2):
+        programs.worker()
+    with programs.client(2) as client:
+        made = client.submit(np.arange, 1000)
+        made.result(timeout=20)
+        client.replicate([made])
+        assert sorted(client.who_has([made])[made.key]) == workers_of(client)
+
+
+def test_a_worker_that_is_terminated_leaves_its_results_behind(programs):
+    programs.scheduler()
+    first = programs.worker()
+    with programs.client(1) as client:
+        made = client.submit(np.arange, 1000)
+        made.result(timeout=20)
+        programs.worker()
+        client.wait_for_workers(2, timeout=20)
+        first.terminate()
+        assert first.wait(20) == 0
+        assert made.result(timeout=20)[-1] == 999
+        assert len(client.who_has([made])[made.key]) == 1

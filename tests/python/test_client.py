@@ -362,7 +362,7 @@ def test_representations_say_what_is_there(client):
 
 @pytest.mark.parametrize(
     "name",
-    ["publish_dataset", "get_dataset", "replicate", "rebalance", "retire_workers", "upload_file",
+    ["publish_dataset", "get_dataset", "upload_file",
      "register_plugin", "run_on_scheduler", "get_worker_logs", "profile", "get_task_stream",
      "subscribe_topic", "set_metadata", "dump_cluster_state", "nbytes"],
 )  # fmt: skip

@@ -126,7 +126,7 @@ impl Scheduler {
         Datum::Map(named.collect())
     }
 
-    fn holders(&self, task: TaskRef) -> Datum {
+    pub(crate) fn holders(&self, task: TaskRef) -> Datum {
         let State::Memory { holder, .. } = self.state(task) else { return Datum::List(Vec::new()) };
         let replicas = self.table.replicas.get(&task).into_iter().flatten();
         let addresses = std::iter::once(&holder)
@@ -161,39 +161,6 @@ impl Scheduler {
             }
         }
         Datum::Map(found)
-    }
-
-    fn explain(&self, key: Key) -> Datum {
-        let Some(task) = self.task_of(key) else {
-            return Datum::from([
-                ("state", Datum::from("forgotten")),
-                ("reason", "nobody wants it".into()),
-            ]);
-        };
-        let state = self.state(task);
-        let reason = match state {
-            State::Released => "nobody needs its value now".to_owned(),
-            State::Waiting { missing } => format!("waits for {missing} inputs"),
-            State::Ready if self.alive.is_empty() => "there is no worker".to_owned(),
-            State::Ready if self.is_unplaceable(task) => {
-                "no worker has the name or the resources it asks for".to_owned()
-            }
-            State::Ready => "all workers have enough to do".to_owned(),
-            State::Processing { worker } => {
-                let worker = self.worker(worker).expect("alive");
-                format!("is running or next in line on {}", worker.hello.address)
-            }
-            State::Memory { .. } => "its value is in memory".to_owned(),
-            State::Failed { failure } => self.failure(failure).text.clone(),
-            State::Alias { .. } | State::Forgotten => "nobody wants it".to_owned(),
-        };
-        Datum::from([
-            ("key", Datum::from(self.key_text(task))),
-            ("state", state.name().into()),
-            ("reason", reason.into()),
-            ("attempt", u32::from(self.table.task(task).attempt).into()),
-            ("holders", self.holders(task)),
-        ])
     }
 
     /// Code, arguments and inputs of the call at the root of a failure.

@@ -18,7 +18,10 @@
 //!   (guarded by `a_call_without_inputs_is_given_back`).
 //! - An executor's death is laid at the door of the calls that ran in it, not of those that
 //!   waited (guarded by `calls_that_only_waited_are_not_blamed`).
-//!
+//! - A call that is to be alone has nothing beside it (guarded by
+//!   `a_suspect_runs_with_nothing_beside_it`).
+//! - No call waits for a peer that is gone (guarded by
+//!   `a_call_does_not_wait_for_a_peer_that_is_gone`).
 //! - Inputs of calls in hand are never evicted (guarded by `inputs_in_use_stay_in_memory`).
 //! - What is in memory, coming back or leaving stays within the limit, as long as values can leave
 //!   (guarded by `values_stay_within_the_limit`).

@@ -50,6 +50,8 @@ def shape(what: str, answer: Any, argument: Any, address: str) -> Any:
         for topic, time, message in answer:
             topics.setdefault(topic, []).append((time, message))
         return {topic: tuple(events) for topic, events in topics.items()}
+    if what == "retire_workers":
+        return {name: {"address": name} for name in answer}
     if what == "explain":
         return f"{answer['state']}: {answer['reason']}"
     if what == "call_stack":

@@ -290,7 +290,7 @@ _LATER = {
     "observed": "use client.scheduler_info()",
     "plan": "use client.scheduler_info()",
     "requested": "use client.scheduler_info()",
-    "scale_down": "use client.retire_workers when it is built",
+    "scale_down": "use client.retire_workers",
     "scale_up": "start `rasker worker ADDRESS`",
     "start_worker": "start `rasker worker ADDRESS`",
     "sync": "methods of the cluster block by themselves",

@@ -379,3 +379,31 @@ fn rebalance_moves_values_to_workers_that_hold_less() {
         .sum();
     assert_eq!(freed, 5);
 }
+
+#[test]
+fn an_explanation_goes_down_to_what_is_in_the_way() {
+    let mut cluster = Cluster::new(0);
+    let tasks = [(1, 0, vec![]), (2, 0, vec![task(1, 0)]), (3, 0, vec![task(1, 1)])];
+    cluster.submit(vec![page(1, &tasks)]);
+    let explain = |cluster: &mut Cluster| {
+        cluster.client(FromClient::Ask { id: 1, query: Query::Explain(Key(3)) });
+        cluster.event(Event::Turn);
+        let reason = cluster.out.drain(..).find_map(|action| match action {
+            Action::ToClient(_, ToClient::Answer { answer: Datum::Map(rows), .. }) => {
+                rows.into_iter().find(|(name, _)| name == "reason")
+            }
+            _ => None,
+        });
+        match reason {
+            Some((_, Datum::Text(text))) => text,
+            other => panic!("{other:?}"),
+        }
+    };
+    let text = explain(&mut cluster);
+    assert!(text.starts_with("waits for \"inc-"), "{text}");
+    assert!(text.ends_with("is ready, and there is no worker"), "{text}");
+    cluster.join(0);
+    cluster.turn();
+    let text = explain(&mut cluster);
+    assert!(text.ends_with("on tcp://w0, which has 1 calls in hand"), "{text}");
+}
