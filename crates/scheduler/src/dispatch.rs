@@ -193,6 +193,7 @@ impl Scheduler {
         let template = self.template_of(entry.task()).expect("a task with a recipe");
         let duration = self.templates.duration_ns(template);
         let cost = (duration, self.templates.result_nbytes(template));
+        let load = Load { depth: self.depth_for(id, entry.task(), load.depth), ..load };
         if self.worker(id).expect("alive").room(load, cost) == 0 {
             return None;
         }
@@ -206,6 +207,21 @@ impl Scheduler {
         queue.pop();
         self.send(id, entry.task());
         Some(duration)
+    }
+
+    /// A worker whose memory fills up gets no large inputs in advance.
+    fn depth_for(&self, id: WorkerId, task: TaskRef, depth: Depth) -> Depth {
+        let worker = self.worker(id).expect("alive");
+        if !worker.status.is_crowded {
+            return depth;
+        }
+        let mut dependencies = crate::table::TaskList::new();
+        self.table.dependencies(task, &mut dependencies);
+        let nbytes = dependencies.iter().map(|dependency| match self.state(*dependency) {
+            State::Memory { nbytes, .. } => f64::from(nbytes),
+            _ => 0.0,
+        });
+        if worker.is_filled_by(nbytes.sum()) { Depth::Threads } else { depth }
     }
 
     /// Whether a worker's memory fills up and roots of a layer would fill it further.

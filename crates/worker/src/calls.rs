@@ -121,12 +121,17 @@ impl Worker {
     pub(crate) fn feed(&mut self) {
         let is_tight = self.governor.is_tight(&self.held);
         loop {
-            if self.governor.is_paused && self.is_running() {
+            let is_paused = self.governor.is_paused;
+            if is_paused && self.is_running() {
                 return;
             }
+            // What reads values may make room; what makes new ones waits for the disk.
+            let waits = is_paused && self.governor.waits_for_disk();
             let durations = &self.durations;
             let duration = |id| durations.get(&id).copied().unwrap_or(UNKNOWN_NS);
-            let Some((&key, calls)) = self.ready.first_key_value() else { return };
+            let mut ready = self.ready.iter();
+            let next = ready.find(|(_, calls)| !waits || calls.has_dependencies());
+            let Some((&key, calls)) = next else { return };
             let each = duration(calls.template);
             let room = |executor: &Executor| {
                 if !executor.is_up {

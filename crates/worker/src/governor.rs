@@ -67,6 +67,9 @@ impl MemoryOptions {
     }
 }
 
+/// Whoever waits for a disk that takes nothing does so for this long: a minute.
+const PATIENCE_TICKS: u32 = 120;
+
 /// What was measured of a worker's processes, bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Measured {
@@ -130,7 +133,11 @@ pub(crate) struct Governor {
     pub measured: Measured,
     /// A call ended since the last measurement; what executors had when one ended.
     pub has_ended: bool,
-    floor: Vec<(ExecutorId, u64)>,
+    floor: (Vec<(ExecutorId, u64)>, u64),
+    live_nbytes: u64,
+    /// Why the disk took no value the last time, and for how long that has been so.
+    pub trouble: Option<String>,
+    trouble_ticks: u32,
     /// Measurements in a row while nothing ran and the worker was paused.
     pub n_idle: u32,
     /// Bytes of live values that left since the last measurement.
@@ -277,17 +284,25 @@ impl Governor {
 
     pub fn tick(&mut self) {
         self.rest = self.rest.saturating_sub(1);
+        self.trouble_ticks = if self.trouble.is_some() { self.trouble_ticks + 1 } else { 0 };
+    }
+
+    /// The disk takes nothing more, for now.
+    pub fn refuse(&mut self, reason: &str) {
+        self.rest = REST_TICKS;
+        self.trouble = Some(reason.to_owned());
     }
 
     fn can_write(&self) -> bool {
         self.options.has_disk && self.rest == 0 && self.disk_nbytes < self.options.disk_nbytes_max
     }
 
-    pub fn on_measured(&mut self, measured: Measured, is_idle: bool) {
+    pub fn on_measured(&mut self, measured: Measured, live_nbytes: u64, is_idle: bool) {
         let before = std::mem::replace(&mut self.measured, measured);
         if std::mem::take(&mut self.has_ended) {
-            self.floor = before.executors;
+            self.floor = (before.executors, self.live_nbytes);
         }
+        self.live_nbytes = live_nbytes;
         self.n_idle = if is_idle { self.n_idle + 1 } else { 0 };
         if !self.is_paused {
             self.has_trimmed = false;
@@ -295,11 +310,18 @@ impl Governor {
         self.left_nbytes = 0;
     }
 
-    /// Whether an executor took a good part of the limit since a call ended the last time.
+    /// Whether an executor took a good part of the limit since a call ended the last time, beside
+    /// the values that are live in it.
     pub fn has_grown(&self, executor: ExecutorId, nbytes: u64) -> bool {
-        let floor = self.floor.iter().find(|(id, _)| *id == executor);
-        let grown = nbytes - floor.map_or(0, |(_, nbytes)| *nbytes).min(nbytes);
-        grown > self.options.share(BLAME)
+        let (executors, live_nbytes) = &self.floor;
+        let before = executors.iter().find(|(id, _)| *id == executor).map_or(0, |(_, n)| *n);
+        let own = nbytes.saturating_sub(self.live_nbytes);
+        own.saturating_sub(before.saturating_sub(*live_nbytes)) > self.options.share(BLAME)
+    }
+
+    /// Whether values could leave but for the disk, which is given some time.
+    pub fn waits_for_disk(&self) -> bool {
+        self.trouble.is_some() && self.trouble_ticks < PATIENCE_TICKS
     }
 
     pub fn is_moving(&self) -> bool {
@@ -343,9 +365,9 @@ impl Governor {
         })
     }
 
-    /// Whether a value of so many bytes may come back now.
-    pub fn has_room_for(&self, nbytes: u64, held: &Held) -> bool {
-        self.coming_nbytes == 0 && self.leaving_nbytes == 0
+    /// Whether a value of so many bytes may come back now. Where nothing else can happen, it may.
+    pub fn has_room_for(&self, nbytes: u64, held: &Held, is_running: bool) -> bool {
+        !is_running && self.coming_nbytes == 0 && self.leaving_nbytes == 0
             || self.used(held) + nbytes <= self.options.share(self.options.spill)
     }
 
