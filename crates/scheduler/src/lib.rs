@@ -21,6 +21,8 @@
 //! - A report of an old attempt or incarnation changes nothing but a counter
 //!   (guarded by `a_late_result_is_dropped`).
 //! - No cascade recurses (guarded by `a_chain_of_a_million_is_released`).
+//! - Where memory fills up, values are used up before new ones are made
+//!   (guarded by `a_crowded_worker_uses_up_values_first`).
 //! - Roots are withheld: a worker never has more than a few milliseconds of work in hand
 //!   (guarded by `roots_are_withheld`).
 //!
@@ -43,5 +45,7 @@ mod transition;
 pub use event::{Action, Event};
 pub use scheduler::Scheduler;
 
+#[cfg(test)]
+mod memory_tests;
 #[cfg(test)]
 mod tests;
