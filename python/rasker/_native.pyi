@@ -203,6 +203,9 @@ def run_worker(
     token_file: str | None,
     tls_ca_file: str | None,
     tls_fingerprint: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+    insecure: bool,
     processes: bool,
     death_timeout: float | None,
 ) -> int: ...

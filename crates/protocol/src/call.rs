@@ -11,6 +11,9 @@ use std::sync::Arc;
 pub struct Priority {
     /// The user's priority, negated.
     pub user: i64,
+    /// Whether running it lets none of its inputs go: those that let one go run first, so that
+    /// what is begun is ended before more is begun.
+    pub keeps: bool,
     /// When its layer was submitted.
     pub submission: u64,
 }

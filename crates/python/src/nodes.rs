@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rasker_runtime::{
     Credentials, ExecutorKind, Fingerprint, RemoteSession, SchedulerNode, TlsClient, TlsServer,
-    Token, Trust, WorkerNode, WorkerNodeOptions,
+    Token, Trust, WorkerNode, WorkerNodeOptions, host_toward,
 };
 use std::collections::HashMap;
 use std::io::Write;
@@ -66,6 +66,24 @@ fn await_scheduler_file(py: Python<'_>, path: &str, timeout: f64) -> PyResult<Pl
         py.check_signals()?;
     }
     read_scheduler_file(py, path)
+}
+
+fn place_of(
+    py: Python<'_>,
+    address: Option<&str>,
+    scheduler_file: Option<&str>,
+    timeout: f64,
+) -> PyResult<Place> {
+    match (address, scheduler_file) {
+        (_, Some(path)) => await_scheduler_file(py, path, timeout),
+        (Some(address), None) => {
+            Ok(Place { address: normal(address), token: None, fingerprint: None })
+        }
+        (None, None) => {
+            let text = "name a scheduler: an address, or --scheduler-file";
+            Err(PyValueError::new_err(text))
+        }
+    }
 }
 
 fn trust_for(
@@ -194,14 +212,7 @@ pub fn run_scheduler(
         _ => Token::generate(),
     };
     let token = token.map_err(refused)?;
-    let server = match (tls_cert, tls_key) {
-        (Some(cert), Some(key)) => {
-            Some(TlsServer::from_files(Path::new(cert), Path::new(key)).map_err(refused)?)
-        }
-        (None, None) if is_loopback(host) || insecure => None,
-        (None, None) => Some(TlsServer::self_signed(&[host]).map_err(refused)?),
-        _ => return Err(PyValueError::new_err("--tls-cert and --tls-key go together")),
-    };
+    let server = server_for(host, tls_cert, tls_key, insecure)?;
     let fingerprint = server.as_ref().map(|server| server.fingerprint().to_string());
     let credentials = Credentials { token: token.clone() };
     let trust = Trust { credentials, server, client: None, insecure };
@@ -238,6 +249,41 @@ pub fn run_scheduler(
     Ok(0)
 }
 
+/// The interface that leads to a scheduler: others come the same way.
+fn host_for(scheduler: &str) -> String {
+    let place = scheduler.rsplit_once("://").map_or(scheduler, |(_, place)| place);
+    let (host, port) = place.rsplit_once(':').unwrap_or((place, "0"));
+    let host = host.trim_matches(['[', ']']);
+    if is_loopback(host) {
+        return host.to_owned();
+    }
+    let found = host_toward(host, port.parse().unwrap_or(0));
+    found.map_or_else(|| "127.0.0.1".to_owned(), |ip| ip.to_string())
+}
+
+/// What hides the traffic of whoever listens on `host`: nothing where no other host can read along,
+/// or where the user wants none.
+fn server_for(
+    host: &str,
+    tls_cert: Option<&str>,
+    tls_key: Option<&str>,
+    insecure: bool,
+) -> PyResult<Option<TlsServer>> {
+    match (tls_cert, tls_key) {
+        (Some(cert), Some(key)) => {
+            let server = TlsServer::from_files(Path::new(cert), Path::new(key));
+            Ok(Some(server.map_err(refused)?))
+        }
+        (None, None) if is_loopback(host) => Ok(None),
+        (None, None) if insecure => {
+            eprintln!("warning: listening on {host} without TLS: others may read and change all");
+            Ok(None)
+        }
+        (None, None) => Ok(Some(TlsServer::self_signed(&[host]).map_err(refused)?)),
+        _ => Err(PyValueError::new_err("--tls-cert and --tls-key go together")),
+    }
+}
+
 /// Whether values may go to other processes of this host without a copy.
 fn shares_memory(py: Python<'_>) -> bool {
     let key = "transport.shared-memory";
@@ -248,8 +294,9 @@ fn shares_memory(py: Python<'_>) -> bool {
 #[pyfunction]
 #[pyo3(signature = (
     address, *, scheduler_file=None, host=None, port=0, name=None, nthreads=1, nworkers=1,
-    memory_limit=0, memory=None, resources=None, preload=Vec::new(), local_directory=None, token_file=None,
-    tls_ca_file=None, tls_fingerprint=None, processes=true, death_timeout=None
+    memory_limit=0, memory=None, resources=None, preload=Vec::new(), local_directory=None,
+    token_file=None, tls_ca_file=None, tls_fingerprint=None, tls_cert=None, tls_key=None,
+    insecure=false, processes=true, death_timeout=None
 ))]
 #[allow(clippy::too_many_arguments)]
 pub fn run_worker(
@@ -269,26 +316,26 @@ pub fn run_worker(
     token_file: Option<&str>,
     tls_ca_file: Option<&str>,
     tls_fingerprint: Option<&str>,
+    tls_cert: Option<&str>,
+    tls_key: Option<&str>,
+    insecure: bool,
     processes: bool,
     death_timeout: Option<f64>,
 ) -> PyResult<i32> {
     let memory = memory_settings(memory_limit, memory, local_directory);
     end_on_signals(py)?;
     let timeout = death_timeout.unwrap_or(30.0);
-    let place = match (address, scheduler_file) {
-        (_, Some(path)) => await_scheduler_file(py, path, timeout)?,
-        (Some(address), None) => Place { address: normal(address), token: None, fingerprint: None },
-        (None, None) => {
-            let text = "name a scheduler: an address, or --scheduler-file";
-            return Err(PyValueError::new_err(text));
-        }
-    };
-    let trust = trust_for(&place, token_file, tls_ca_file, tls_fingerprint)?;
+    let place = place_of(py, address, scheduler_file, timeout)?;
+    let mut trust = trust_for(&place, token_file, tls_ca_file, tls_fingerprint)?;
+    let host = host.map_or_else(|| host_for(&place.address), str::to_owned);
+    trust.server = server_for(&host, tls_cert, tls_key, insecure)?;
+    trust.insecure = insecure;
     let mut resources: Vec<(String, f64)> = resources.unwrap_or_default().into_iter().collect();
     resources.sort_by(|a, b| a.0.cmp(&b.0));
     let executors = if processes {
         process_executors(py, executor_settings(py, &preload)?)?
     } else {
+        crate::executor::keep_freed_memory(false);
         let runner = PythonRunner::new(crate::executor::arena(), true);
         ExecutorKind::Threads(Arc::new(runner))
     };
@@ -299,7 +346,7 @@ pub fn run_worker(
         let options = WorkerNodeOptions {
             scheduler: place.address.clone(),
             trust: trust.clone(),
-            host: host.unwrap_or("127.0.0.1").to_owned(),
+            host: host.clone(),
             port: if nworkers > 1 { 0 } else { port },
             name: own,
             nthreads,

@@ -1,8 +1,8 @@
 //! Runs Python calls. One of these is installed in each executor.
 
 use crate::compact::{self, Context, Reader};
-use crate::values::{self, Object, to_object};
-use crate::{failure, pickle, task};
+use crate::values::{self, Encoded, Object, to_object};
+use crate::{array_memory, failure, pickle, task};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
@@ -22,12 +22,6 @@ use std::time::{Duration, Instant};
 const INLINE_NBYTES_MAX: usize = 4096;
 /// The interpreter is offered to others at least this often, as it does itself.
 const OFFER_EVERY: Duration = Duration::from_millis(5);
-
-/// Arguments that hold objects of this process.
-pub struct LocalArgs {
-    pub bytes: Vec<u8>,
-    pub objects: Vec<Py<PyAny>>,
-}
 
 enum Code {
     Unread(Template),
@@ -62,12 +56,9 @@ impl PythonRunner {
             None => return Err(compact::damaged()),
         };
         // Read without the lock: what is read may run code.
-        let function = match &template.code {
-            Blob::Bytes(bytes) => pickle::loads(py, bytes)?,
-            local => match local.local::<Object>() {
-                Some(object) => object.0.bind(py).clone(),
-                None => return Err(compact::damaged()),
-            },
+        let function = match template.code.local::<Object>() {
+            Some(object) => object.0.bind(py).clone(),
+            None => pickle::loads(py, Encoded::of(&template.code)?.bytes())?,
         };
         self.templates.lock().insert(id, Code::Function(function.clone().unbind()));
         Ok(function)
@@ -157,19 +148,9 @@ impl PythonRunner {
         if constants.is_empty() && matches!(constants, Blob::Bytes(_)) {
             return Ok(None);
         }
-        let local = constants.local::<LocalArgs>();
-        let bytes: &[u8] = match (&local, constants) {
-            (Some(local), _) => &local.bytes,
-            (None, Blob::Bytes(bytes)) => bytes,
-            _ => return Err(compact::damaged()),
-        };
-        let mut inputs = Inputs {
-            runner: self,
-            py,
-            given: &[],
-            objects: local.as_ref().map(|l| &l.objects[..]),
-        };
-        Ok(Some(Reader::new(bytes).read(py, &mut inputs)?.cast_into::<PyDict>()?))
+        let encoded = Encoded::of(constants)?;
+        let mut inputs = Inputs { runner: self, py, given: &[], objects: encoded.objects() };
+        Ok(Some(Reader::new(encoded.bytes()).read(py, &mut inputs)?.cast_into::<PyDict>()?))
     }
 
     fn call_one<'py>(
@@ -179,15 +160,9 @@ impl PythonRunner {
         args: &Blob,
         given: &[Given],
     ) -> PyResult<Bound<'py, PyAny>> {
-        let local = args.local::<LocalArgs>();
-        let bytes: &[u8] = match (&local, args) {
-            (Some(local), _) => &local.bytes,
-            (None, Blob::Bytes(bytes)) => bytes,
-            _ => return Err(compact::damaged()),
-        };
-        let mut inputs =
-            Inputs { runner: self, py, given, objects: local.as_ref().map(|l| &l.objects[..]) };
-        let mut reader = Reader::new(bytes);
+        let encoded = Encoded::of(args)?;
+        let mut inputs = Inputs { runner: self, py, given, objects: encoded.objects() };
+        let mut reader = Reader::new(encoded.bytes());
         let args = reader.read(py, &mut inputs)?.cast_into::<PyTuple>()?;
         let kwargs = reader.read(py, &mut inputs)?;
         if kwargs.is_none() {
@@ -350,6 +325,9 @@ impl Runner for PythonRunner {
     fn work(&self, next: &mut dyn FnMut() -> Option<ExecutorCalls>, sink: &dyn Sink) {
         Python::attach(|py| {
             let mut offered = Instant::now();
+            if !self.shares_objects {
+                array_memory::install(py, &self.arena);
+            }
             while let Some(calls) = next() {
                 if let ExecutorWork::One { .. } = calls.work
                     && sink.is_cancelled(calls.run.start)
@@ -394,6 +372,14 @@ impl Runner for PythonRunner {
         })
     }
 
+    fn shared_nbytes(&self) -> u64 {
+        // Without a limit nobody asks, and objects of this process are counted with it.
+        match self.memory_limit.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.arena.nbytes_reserved() as u64,
+        }
+    }
+
     fn trim(&self) {
         self.arena.trim();
         #[cfg(target_env = "gnu")]
@@ -406,9 +392,9 @@ impl Runner for PythonRunner {
     fn answer(&self, call: &Blob) -> Blob {
         Python::attach(|py| {
             let answer = || -> PyResult<Vec<u8>> {
-                let Blob::Bytes(bytes) = call else { return Err(compact::damaged()) };
+                let call = Encoded::of(call)?;
                 let module = py.import("rasker._run")?;
-                let answer = module.call_method1("answer", (PyBytes::new(py, bytes),))?;
+                let answer = module.call_method1("answer", (PyBytes::new(py, call.bytes()),))?;
                 Ok(answer.extract::<Vec<u8>>()?)
             };
             answer().unwrap_or_default().into()

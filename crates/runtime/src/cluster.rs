@@ -2,8 +2,9 @@
 
 use crate::executors::ExecutorKind;
 use crate::memory::{CoreMemory, MemorySettings};
-use crate::node::{Trust, serve_scheduler, serve_values};
+use crate::node::{Trust, serve_scheduler};
 use crate::readers::{Access, Directory, Readers};
+use crate::routes::{Door, serve_values};
 use crate::scheduler_loop::{self, SchedulerHandle};
 use crate::session::Session;
 use crate::wire::to_frame;
@@ -116,6 +117,11 @@ impl Cluster {
         LinkOptions { arena: Some(self.arena.clone()), ..LinkOptions::default() }
     }
 
+    /// How workers of other processes that have joined are reached.
+    fn access(&self) -> Access {
+        Access { credentials: Some(self.trust.credentials.clone()), tls: None, link: self.link() }
+    }
+
     /// Memory in which values of this process are put for others to map.
     pub fn arena(&self) -> &Arena {
         &self.arena
@@ -129,7 +135,8 @@ impl Cluster {
         let mut address = format!("inproc://{}/{index}", options.name);
         let mut routes = None;
         if self.address.is_some() {
-            let serving = serve_values(&worker, LOOPBACK, 0, &self.trust, self.link(), true);
+            let door = Door { host: LOOPBACK, port: 0, toward: None, shares_memory: true };
+            let serving = serve_values(&worker, &door, &self.trust, self.link());
             let served = self.core.handle.block_on(serving)?;
             address = served.address.clone();
             routes = Some(served);
@@ -180,7 +187,7 @@ impl Cluster {
             },
             executors,
             link: self.link(),
-            readers: Readers::new(self.directory.clone(), Access::default()),
+            readers: Readers::new(self.directory.clone(), self.access()),
             to_scheduler,
         };
         let (ended, end) = oneshot::channel();
@@ -206,7 +213,7 @@ impl Cluster {
             count(&message, &counter);
             scheduler.send(scheduler_loop::Input::FromClient(id, message))
         });
-        let readers = Readers::new(self.directory.clone(), Access::default());
+        let readers = Readers::new(self.directory.clone(), self.access());
         let handle = self.core.handle.clone();
         let sent_nbytes = Box::new(move || sent.load(Ordering::Relaxed));
         let session = Session::new(id, outlet, readers, handle, sent_nbytes);
@@ -255,13 +262,14 @@ impl Cluster {
 fn count(message: &FromClient, counter: &AtomicU64) {
     if let FromClient::Submit(submit) = message {
         let large = submit.layers.iter().any(|layer| layer.count > 10_000);
-        // Small submissions are estimated: encoding each would cost more than sending it.
-        let nbytes = match to_frame(message) {
-            Ok(frame) if large => {
-                frame.head.len() + frame.attachments.iter().map(|a| a.len()).sum::<usize>()
-            }
-            _ => 0,
-        };
+        // Small ones never leave this process: encoding each to count it would cost more than all
+        // else about it.
+        if !large {
+            return;
+        }
+        let nbytes = to_frame(message).map_or(0, |frame| {
+            frame.head.len() + frame.attachments.iter().map(|a| a.len()).sum::<usize>()
+        });
         counter.fetch_add(nbytes as u64, Ordering::Relaxed);
     }
 }

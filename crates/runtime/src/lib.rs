@@ -18,8 +18,7 @@
 //!   (guarded by `a_cluster_of_threads_runs_a_map`).
 //!
 //! Reading order: `runner`, `collector`, `pool`, `executors`, `executor_process`, `memory`, `disk`,
-//! `worker_loop`,
-//! `scheduler_loop`, `readers`, `session`, `cluster`, `node`, `wire`.
+//! `worker_loop`, `scheduler_loop`, `readers`, `routes`, `session`, `cluster`, `node`, `wire`.
 
 mod cluster;
 mod collector;
@@ -30,6 +29,7 @@ mod memory;
 mod node;
 mod pool;
 mod readers;
+mod routes;
 mod runner;
 mod scheduler_loop;
 mod session;
@@ -44,5 +44,6 @@ pub use node::{RemoteSession, SchedulerNode, Trust, WorkerNode, WorkerNodeOption
 pub use rasker_transport::{Credentials, Fingerprint, TlsClient, TlsServer, Token};
 pub use rasker_worker::MemoryOptions;
 pub use readers::Got;
+pub use routes::host_toward;
 pub use runner::{Runner, Sink};
 pub use session::{Answers, Callback, Session, Waiter};

@@ -4,6 +4,7 @@ use crate::cluster::Core;
 use crate::executors::ExecutorKind;
 use crate::memory::{CoreMemory, MemorySettings};
 use crate::readers::{Access, Directory, Readers};
+use crate::routes::{Door, Routes, advertised, serve_values};
 use crate::scheduler_loop::{self, SchedulerHandle};
 use crate::session::Session;
 use crate::wire::{from_frame, outlet, pump, to_frame};
@@ -19,7 +20,6 @@ use rasker_transport::{
     Sender, TlsClient, TlsServer, TransportError, check_exposure, connect,
 };
 use rasker_worker::WorkerOptions;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub struct Trust {
     pub insecure: bool,
 }
 
-async fn listen(
+pub(crate) async fn listen(
     address: &Address,
     trust: &Trust,
     link: LinkOptions,
@@ -164,64 +164,9 @@ pub(crate) fn serve_scheduler(
         .handle
         .block_on(listen(&address, trust, LinkOptions::default()))
         .map_err(|error| error.to_string())?;
-    let address = listener.local_address().to_string();
+    let address = advertised(listener.local_address(), None).to_string();
     core.handle.spawn(let_peers_in(scheduler.clone(), listener));
     Ok(address)
-}
-
-/// Where a worker's values can be had, as others see it: the nearest way first.
-pub(crate) struct Routes {
-    pub address: String,
-    pub routes: String,
-    _folder: Option<SocketFolder>,
-}
-
-/// A private folder for a socket; it goes with its owner.
-struct SocketFolder(PathBuf);
-
-impl Drop for SocketFolder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn socket_folder() -> std::io::Result<SocketFolder> {
-    use std::os::unix::fs::DirBuilderExt;
-    let token =
-        rasker_transport::Token::generate().map_err(|e| std::io::Error::other(e.to_string()))?;
-    let path = std::env::temp_dir().join(format!("rasker-{}", &token.to_hex()[..16]));
-    std::fs::DirBuilder::new().mode(0o700).create(&path)?;
-    Ok(SocketFolder(path))
-}
-
-/// Lets a worker's values be had: over the network, and within this host without a copy.
-pub(crate) async fn serve_values(
-    worker: &WorkerHandle,
-    host: &str,
-    port: u16,
-    trust: &Trust,
-    link: LinkOptions,
-    shares_memory: bool,
-) -> Result<Routes, TransportError> {
-    let host = host.to_owned();
-    let address = match trust.server {
-        Some(_) => Address::Tls { host, port },
-        None => Address::Tcp { host, port },
-    };
-    let listener = listen(&address, trust, link.clone()).await?;
-    let address = listener.local_address().to_string();
-    tokio::spawn(let_readers_in(worker.clone(), listener));
-    let mut routes = address.clone();
-    let mut folder = None;
-    if shares_memory && let Ok(made) = socket_folder() {
-        let near = Address::Unix(made.0.join("values"));
-        if let Ok(listener) = listen(&near, trust, link).await {
-            tokio::spawn(let_readers_in(worker.clone(), listener));
-            routes = format!("{near} {address}");
-            folder = Some(made);
-        }
-    }
-    Ok(Routes { address, routes, _folder: folder })
 }
 
 /// How a worker of its own process is set up.
@@ -292,7 +237,9 @@ impl WorkerNode {
         let WorkerNodeOptions { trust, host, port, shares_memory, timeout, .. } = &options;
         let (worker_, link_) = (worker.clone(), link.clone());
         let (address, sender, receiver, routes) = handle.block_on(async {
-            let routes = serve_values(&worker_, host, *port, trust, link_.clone(), *shares_memory)
+            let toward = options.scheduler.parse::<Address>().ok();
+            let door = Door { host, port: *port, toward, shares_memory: *shares_memory };
+            let routes = serve_values(&worker_, &door, trust, link_.clone())
                 .await
                 .map_err(|error| error.to_string())?;
             let hello = hello_of(&options, &routes);
@@ -369,7 +316,7 @@ fn hello_of(options: &WorkerNodeOptions, routes: &Routes) -> WorkerHello {
         name: options.name.clone().unwrap_or_else(|| routes.address.clone()),
         address: routes.address.clone(),
         routes: routes.routes.clone(),
-        host: options.host.clone(),
+        host: routes.host.clone(),
         pid: std::process::id(),
         nthreads: options.nthreads,
         memory_limit: options.memory.options.limit_nbytes,

@@ -34,13 +34,17 @@ mod event;
 mod invariants;
 mod membership;
 mod peer;
+mod place;
 mod query;
+mod queue;
 mod report;
 mod scheduler;
+mod send;
 mod submit;
 mod table;
 mod template;
 mod transition;
+mod wishes;
 
 pub use event::{Action, Event};
 pub use scheduler::Scheduler;

@@ -43,7 +43,7 @@ impl Scheduler {
         self.workers[at] = Some(Box::new(newcomer));
         self.alive.push(id);
         self.alive.sort_unstable();
-        self.place_again();
+        self.place_classes();
     }
 
     pub(crate) fn on_worker_left(&mut self, id: WorkerId, reason: &str) {
@@ -52,6 +52,7 @@ impl Scheduler {
         };
         self.alive.retain(|w| *w != id);
         worker.borrowed.values().cloned().for_each(|lenders| self.repay(lenders));
+        self.place_classes();
         for client in self.clients.values_mut() {
             client.out.push(ToClient::PeersGone(vec![id]));
         }
@@ -88,9 +89,9 @@ impl Scheduler {
 
     /// What waited beside a worker that is gone is placed anew.
     fn move_queue(&mut self, worker: &Worker) {
-        for entry in worker.pending.iter().chain(worker.bound.iter()) {
-            if self.is_due(entry.0) {
-                self.make_ready(entry.0.task());
+        for entry in worker.pending.iter() {
+            if self.is_due(entry) {
+                self.make_ready(entry.task());
             }
         }
     }

@@ -1,32 +1,12 @@
 //! Workers and clients as the scheduler knows them.
 
+use crate::queue::Queue;
 use crate::table::{Map, TaskRef};
 use crate::template::{TemplateIx, Templates};
 use hashbrown::HashSet;
 use rasker_graph::{ClientId, Options, TemplateId};
-use rasker_protocol::{
-    Calls, Peer, Priority, ToClient, ToWorker, WorkerHello, WorkerId, WorkerStatus,
-};
+use rasker_protocol::{Calls, Peer, ToClient, ToWorker, WorkerHello, WorkerId, WorkerStatus};
 use smallvec::SmallVec;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
-/// A ready task in a queue; the smallest runs first. An entry whose task is no longer ready is
-/// skipped when it is met.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct Entry {
-    pub priority: Priority,
-    pub index: u32,
-    pub layer: u32,
-}
-
-impl Entry {
-    pub fn task(self) -> TaskRef {
-        TaskRef { layer: self.layer, index: self.index }
-    }
-}
-
-pub(crate) type Queue = BinaryHeap<Reverse<Entry>>;
 
 /// Work that a worker has in hand per thread, ns: enough that it does not run dry between
 /// reports, little enough that none of it waits long behind a slow call.
@@ -38,7 +18,7 @@ const LARGE: f64 = 1e-3;
 const AHEAD: f64 = 0.05;
 
 /// How much a worker may have in hand.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Depth {
     /// A few milliseconds of work.
     Full,
@@ -47,7 +27,7 @@ pub(crate) enum Depth {
 }
 
 /// How things stand when a worker is given work.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     /// Time that the worker's calls in hand will take, ns.
     pub occupancy: f64,
@@ -62,16 +42,20 @@ pub(crate) struct Worker {
     pub status: WorkerStatus,
     /// Ready tasks whose inputs are mostly here; others may take them.
     pub pending: Queue,
-    /// Ready tasks that may run nowhere else.
-    pub bound: Queue,
+    /// Classes of restricted tasks that may run here.
+    pub classes: Vec<usize>,
     pub n_processing: u32,
     /// Values of this worker that calls elsewhere are about to use up.
     pub n_lent: u32,
     /// For calls in hand, the workers whose last use of a value they are.
     pub borrowed: Map<TaskRef, SmallVec<[WorkerId; 4]>>,
+    /// Calls in hand by template; those of the template met last stand beside the others.
     processing: Map<TemplateIx, u32>,
+    latest: (TemplateIx, u32),
     available: Vec<(String, f64)>,
     pub known: HashSet<TemplateId, foldhash::fast::FixedState>,
+    /// The one of them that was used last.
+    pub taught: Option<TemplateId>,
     /// It was asked for calls back, and has finished none since: what it gave back may come to it
     /// again, so asking at once would go round in circles.
     pub retracting: bool,
@@ -89,13 +73,15 @@ impl Worker {
             available: hello.resources.clone(),
             hello,
             status: WorkerStatus::default(),
-            pending: Queue::new(),
-            bound: Queue::new(),
+            pending: Queue::default(),
+            classes: Vec::new(),
             n_processing: 0,
             n_lent: 0,
             borrowed: Map::default(),
             processing: Map::default(),
+            latest: (TemplateIx::MAX, 0),
             known: HashSet::default(),
+            taught: None,
             retracting: false,
             calls: Vec::new(),
             templates: Vec::new(),
@@ -110,19 +96,28 @@ impl Worker {
 
     pub fn begin(&mut self, template: TemplateIx, count: u32, options: &Options) {
         self.n_processing += count;
-        *self.processing.entry(template).or_insert(0) += count;
+        self.turn_to(template);
+        self.latest.1 += count;
         self.reserve(options, -1.0);
     }
 
     pub fn end(&mut self, template: TemplateIx, count: u32, options: &Options) {
         self.n_processing -= count;
-        if let Some(n) = self.processing.get_mut(&template) {
-            *n -= count;
-            if *n == 0 {
-                self.processing.remove(&template);
-            }
-        }
+        self.turn_to(template);
+        self.latest.1 -= count;
         self.reserve(options, 1.0);
+    }
+
+    /// Takes the count of this template out of the table: most calls are like the one before.
+    fn turn_to(&mut self, template: TemplateIx) {
+        let (before, n) = self.latest;
+        if before == template {
+            return;
+        }
+        if n > 0 {
+            self.processing.insert(before, n);
+        }
+        self.latest = (template, self.processing.remove(&template).unwrap_or(0));
     }
 
     fn reserve(&mut self, options: &Options, sign: f64) {
@@ -157,7 +152,9 @@ impl Worker {
 
     /// Time that the work in hand will take, ns, over all threads.
     pub fn occupancy_ns(&self, templates: &Templates) -> f64 {
-        self.processing.iter().map(|(t, n)| f64::from(*n) * templates.duration_ns(*t)).sum()
+        let ns = |(t, n): (TemplateIx, u32)| f64::from(n) * templates.duration_ns(t);
+        let latest = if self.latest.1 > 0 { ns(self.latest) } else { 0.0 };
+        latest + self.processing.iter().map(|(t, n)| ns((*t, *n))).sum::<f64>()
     }
 
     /// Whether a thread has nothing to do, and memory to do it in.

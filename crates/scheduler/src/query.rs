@@ -168,7 +168,7 @@ impl Scheduler {
             State::Released => "nobody needs its value now".to_owned(),
             State::Waiting { missing } => format!("waits for {missing} inputs"),
             State::Ready if self.alive.is_empty() => "there is no worker".to_owned(),
-            State::Ready if self.unplaceable.contains(&task) => {
+            State::Ready if self.is_unplaceable(task) => {
                 "no worker has the name or the resources it asks for".to_owned()
             }
             State::Ready => "all workers have enough to do".to_owned(),
@@ -295,6 +295,7 @@ impl Scheduler {
         for id in self.alive.clone() {
             let worker = self.worker_mut(id).expect("alive");
             worker.known.clear();
+            worker.taught = None;
             worker.out.push(ToWorker::Restart);
         }
     }

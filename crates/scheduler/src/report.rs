@@ -8,35 +8,35 @@ use rasker_protocol::{Failure, FailureKind, Finished, Progress, Value, WorkerId}
 use std::sync::Arc;
 
 impl Scheduler {
-    pub(crate) fn on_progress(&mut self, worker: WorkerId, progress: Progress) {
+    pub(crate) fn on_progress(&mut self, worker: WorkerId, progress: &Progress) {
         match progress {
             Progress::Finished { run, attempt, elapsed_ns, nbytes, values } => {
-                self.on_finished(worker, run, attempt, elapsed_ns, nbytes, values);
+                self.on_finished(worker, *run, *attempt, *elapsed_ns, *nbytes, values.as_ref());
             }
             Progress::Failed { run, attempt, failure } => {
-                self.each_current(worker, run, attempt, |s, task| s.on_failed(task, &failure));
+                self.each_current(worker, *run, *attempt, |s, task| s.on_failed(task, failure));
             }
             Progress::Crashed { run, attempt, reason } => {
-                self.each_current(worker, run, attempt, |s, task| s.on_crashed(task, &reason));
+                self.each_current(worker, *run, *attempt, |s, task| s.on_crashed(task, reason));
             }
             Progress::Retracted { run, attempt } => {
                 // An input may have been lost meanwhile, so the call is planned anew.
-                self.each_current(worker, run, attempt, Scheduler::take_back);
+                self.each_current(worker, *run, *attempt, Scheduler::take_back);
             }
             Progress::Missing { task, attempt, inputs } => {
-                self.on_missing(worker, task, attempt, &inputs);
+                self.on_missing(worker, *task, *attempt, inputs);
             }
-            Progress::Copied { run, .. } => self.on_copied(worker, run),
+            Progress::Copied { run, .. } => self.on_copied(worker, *run),
             Progress::Spare { runs } => {
-                for id in runs.into_iter().flat_map(Run::tasks) {
+                for id in runs.iter().flat_map(|run| run.tasks()) {
                     self.spare(worker, id);
                 }
             }
             Progress::Threads { nthreads } => {
-                self.worker_mut(worker).expect("just seen").hello.nthreads = nthreads;
+                self.worker_mut(worker).expect("just seen").hello.nthreads = *nthreads;
             }
             Progress::Dropped { runs } => {
-                for id in runs.into_iter().flat_map(Run::tasks) {
+                for id in runs.iter().flat_map(|run| run.tasks()) {
                     if let Some(task) = self.table.find(id) {
                         self.lose(task, worker);
                     }
@@ -79,7 +79,7 @@ impl Scheduler {
     pub(crate) fn template_of(&self, task: TaskRef) -> Option<TemplateIx> {
         match &self.table.layer(task.layer).recipe {
             Recipe::Map(map) => Some(map.template),
-            Recipe::Page(page) => Some(page.templates[page.template[task.index as usize] as usize]),
+            Recipe::Page(page) => Some(page.templates[page.task(task.index).template as usize]),
             Recipe::Data { .. } => None,
         }
     }
@@ -87,9 +87,9 @@ impl Scheduler {
     /// `count` calls like this one are off the worker's hands.
     pub(crate) fn unload(&mut self, task: TaskRef, count: u32, worker: WorkerId) {
         let Some(template) = self.template_of(task) else { return };
-        let options = self.table.options(task).clone();
-        let Some(worker) = self.worker_mut(worker) else { return };
-        worker.end(template, count, &options);
+        let worker = self.workers.get_mut(worker.0 as usize).and_then(|w| w.as_deref_mut());
+        let Some(worker) = worker else { return };
+        worker.end(template, count, self.table.options(task));
         if !worker.borrowed.is_empty()
             && let Some(lenders) = worker.borrowed.remove(&task)
         {
@@ -104,7 +104,7 @@ impl Scheduler {
         attempt: u32,
         elapsed_ns: u64,
         nbytes: u64,
-        values: Option<Value>,
+        values: Option<&Value>,
     ) {
         if let Some(worker) = self.worker_mut(worker) {
             worker.retracting = false;
@@ -134,7 +134,7 @@ impl Scheduler {
                 match &mut wanted {
                     Some(stretch) if stretch.end() == index => stretch.count += 1,
                     _ => {
-                        self.report_run(slot, wanted, run, each, worker, values.as_ref());
+                        self.report_run(slot, wanted, run, each, worker, values);
                         wanted = Some(Run::new(run.layer, index, 1));
                     }
                 }
@@ -144,7 +144,7 @@ impl Scheduler {
                 self.report_others(task, worker, each);
             }
         }
-        self.report_run(slot, wanted, run, each, worker, values.as_ref());
+        self.report_run(slot, wanted, run, each, worker, values);
         if n_current > 0 {
             self.unload(first, n_current, worker);
         }

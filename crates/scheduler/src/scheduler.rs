@@ -1,13 +1,17 @@
 //! The machine: its parts and its one door.
 
+use crate::dispatch::Rank;
 use crate::event::{Action, Event};
-use crate::peer::{Client, Question, Queue, Worker};
+use crate::peer::{Client, Question, Worker};
+use crate::place::{Class, Stretches};
+use crate::queue::Queue;
 use crate::table::{Map, Table, TaskRef};
 use crate::template::Templates;
 use rasker_graph::ClientId;
 use rasker_protocol::{
     Datum, Failure, FromClient, FromWorker, Priority, ToClient, ToWorker, WorkerId,
 };
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -33,10 +37,12 @@ pub struct Scheduler {
     pub(crate) free_failures: Vec<u32>,
     /// Layers with roots beyond their cursor.
     pub(crate) roots: BTreeMap<(Priority, u32), ()>,
+    /// While a page is taken in: who gets those of its tasks that read nothing.
+    pub(crate) stretches: Option<Stretches>,
     /// Ready tasks that any worker may run.
     pub(crate) ready: Queue,
-    /// Ready tasks that no worker here may run.
-    pub(crate) unplaceable: Vec<TaskRef>,
+    /// Ready tasks that ask for workers or resources.
+    pub(crate) classes: Vec<Class>,
     pub(crate) todo: Vec<Step>,
     pub(crate) n_submitted: u64,
     pub(crate) n_stale: u64,
@@ -45,6 +51,7 @@ pub struct Scheduler {
     pub(crate) events: VecDeque<(String, f64, Datum)>,
     pub(crate) allowed_failures: u8,
     pub(crate) now_ns: u64,
+    pub(crate) spare_ranks: Vec<Reverse<Rank>>,
 }
 
 impl Default for Scheduler {
@@ -64,8 +71,9 @@ impl Scheduler {
             failures: Vec::new(),
             free_failures: Vec::new(),
             roots: BTreeMap::new(),
-            ready: Queue::new(),
-            unplaceable: Vec::new(),
+            stretches: None,
+            ready: Queue::default(),
+            classes: Vec::new(),
             todo: Vec::new(),
             n_submitted: 0,
             n_stale: 0,
@@ -74,6 +82,7 @@ impl Scheduler {
             events: VecDeque::new(),
             allowed_failures: 3,
             now_ns: 0,
+            spare_ranks: Vec::new(),
         }
     }
 
@@ -120,7 +129,7 @@ impl Scheduler {
         }
         match message {
             FromWorker::Progress(items) => {
-                for item in items {
+                for item in &items {
                     self.on_progress(worker, item);
                     self.settle();
                 }

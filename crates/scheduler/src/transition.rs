@@ -78,7 +78,7 @@ impl Scheduler {
     }
 
     /// Plans to make a value: its inputs are needed from now on.
-    fn compute(&mut self, task: TaskRef) {
+    pub(crate) fn compute(&mut self, task: TaskRef) {
         if self.state(task) != State::Released {
             return;
         }

@@ -297,6 +297,7 @@ impl Worker {
                 };
                 out.push(Action::ToScheduler(FromWorker::Answer { id, answer }));
             }
+            FromExecutor::Shared { nbytes } => self.on_shared(id, nbytes, out),
             FromExecutor::Seceded { by } => {
                 let executor = self.executor_mut(id).expect("just seen");
                 executor.nthreads = executor.nthreads.saturating_add_signed(by);

@@ -44,6 +44,8 @@ pub(crate) struct Executor {
     dropped: Vec<TaskId>,
     pub out: Vec<ToExecutor>,
     pub recalling: bool,
+    /// Shared memory that it says it has taken, bytes.
+    pub shared_nbytes: u64,
     /// Live and large values that calls in hand read or that are being exported, and how often:
     /// they are dropped no sooner than these are done, and do not leave for the disk.
     pins: Map<TaskId, u32>,
@@ -63,6 +65,7 @@ impl Executor {
             dropped: Vec::new(),
             out: Vec::new(),
             recalling: false,
+            shared_nbytes: 0,
             pins: Map::default(),
         }
     }

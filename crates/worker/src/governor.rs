@@ -67,6 +67,8 @@ impl MemoryOptions {
     }
 }
 
+/// Memory that was taken a moment ago need not be seen yet.
+const SHARED_UNSEEN_NBYTES: u64 = 64 << 20;
 /// Whoever waits for a disk that takes nothing does so for this long: a minute.
 const PATIENCE_TICKS: u32 = 120;
 
@@ -75,13 +77,14 @@ const PATIENCE_TICKS: u32 = 120;
 pub struct Measured {
     /// Outside executors.
     pub core_nbytes: u64,
-    /// Of executors that are processes of their own.
-    pub executors: Vec<(ExecutorId, u64)>,
+    /// Of executors that are processes of their own: memory of their own, and shared memory that
+    /// they have mapped, of which the latter is an upper bound.
+    pub executors: Vec<(ExecutorId, u64, u64)>,
 }
 
 impl Measured {
     fn total(&self) -> u64 {
-        self.core_nbytes + self.executors.iter().map(|(_, nbytes)| nbytes).sum::<u64>()
+        self.core_nbytes + self.executors.iter().map(|(_, own, _)| own).sum::<u64>()
     }
 }
 
@@ -138,6 +141,10 @@ pub(crate) struct Governor {
     /// Why the disk took no value the last time, and for how long that has been so.
     pub trouble: Option<String>,
     trouble_ticks: u32,
+    shared: Vec<(ExecutorId, u64)>,
+    shared_nbytes: u64,
+    /// Measurements since executors were told to give memory back.
+    pub n_since_trim: u32,
     /// Measurements in a row while nothing ran and the worker was paused.
     pub n_idle: u32,
     /// Bytes of live values that left since the last measurement.
@@ -297,17 +304,38 @@ impl Governor {
         self.options.has_disk && self.rest == 0 && self.disk_nbytes < self.options.disk_nbytes_max
     }
 
+    /// Executors have taken so much shared memory, as they say.
+    pub fn on_shared(&mut self, shared: impl Iterator<Item = (ExecutorId, u64)>) {
+        self.shared.clear();
+        self.shared.extend(shared);
+        self.shared_nbytes = self.shared.iter().map(|(id, told)| self.shared_of(*id, *told)).sum();
+    }
+
+    /// What an executor says of its shared memory counts as far as it can be.
+    fn shared_of(&self, id: ExecutorId, told: u64) -> u64 {
+        let seen = self.measured.executors.iter().find(|(other, ..)| *other == id);
+        seen.map_or(told, |(_, _, mapped)| told.min(mapped + SHARED_UNSEEN_NBYTES))
+    }
+
     pub fn on_measured(&mut self, measured: Measured, live_nbytes: u64, is_idle: bool) {
         let before = std::mem::replace(&mut self.measured, measured);
         if std::mem::take(&mut self.has_ended) {
-            self.floor = (before.executors, self.live_nbytes);
+            let total = |(id, own, _): (ExecutorId, u64, u64)| (id, own + self.told_shared(id));
+            self.floor = (before.executors.into_iter().map(total).collect(), self.live_nbytes);
         }
+        self.shared_nbytes = self.shared.iter().map(|(id, told)| self.shared_of(*id, *told)).sum();
         self.live_nbytes = live_nbytes;
         self.n_idle = if is_idle { self.n_idle + 1 } else { 0 };
         if !self.is_paused {
             self.has_trimmed = false;
         }
         self.left_nbytes = 0;
+        self.n_since_trim = self.n_since_trim.saturating_add(1);
+    }
+
+    fn told_shared(&self, id: ExecutorId) -> u64 {
+        let told = self.shared.iter().find(|(other, _)| *other == id);
+        told.map_or(0, |(id, told)| self.shared_of(*id, *told))
     }
 
     /// Whether an executor took a good part of the limit since a call ended the last time, beside
@@ -332,7 +360,7 @@ impl Governor {
     /// less than what is held.
     pub fn used(&self, held: &Held) -> u64 {
         let measured = self.measured.total().saturating_sub(self.left_nbytes);
-        (measured + held.segment_nbytes).max(held.nbytes) + self.coming_nbytes
+        (measured + self.shared_nbytes).max(held.nbytes) + self.coming_nbytes
     }
 
     /// Bytes that have still to leave.
@@ -399,7 +427,8 @@ impl Governor {
         if self.leaving_nbytes > 0 && used <= self.options.limit_nbytes {
             return None;
         }
-        self.measured.executors.iter().copied().max_by_key(|(_, nbytes)| *nbytes)
+        let total = |(id, own, _): &(ExecutorId, u64, u64)| (*id, own + self.told_shared(*id));
+        self.measured.executors.iter().map(total).max_by_key(|(_, nbytes)| *nbytes)
     }
 
     /// Bytes of spilled values, as they are told.

@@ -65,7 +65,7 @@ fn written(worker: &mut Worker, (record, nbytes): (u64, u64)) -> Vec<Action> {
 }
 
 fn measured(worker: &mut Worker, nbytes: u64) -> Vec<Action> {
-    let executors = vec![(EXECUTOR, nbytes)];
+    let executors = vec![(EXECUTOR, nbytes, 0)];
     after(worker, Event::Measured(Measured { core_nbytes: 0, executors }))
 }
 

@@ -22,6 +22,9 @@ const FULL_SHARE: f64 = 0.5;
 /// So many measurements without change come before that.
 const RECYCLE_AFTER: u32 = 20;
 
+/// Executors are told to give memory back no more often than after so many measurements.
+const TRIM_EVERY: u32 = 20;
+
 /// An executor that is being ended for its memory.
 pub(crate) struct Doom {
     pub executor: ExecutorId,
@@ -290,9 +293,24 @@ impl Worker {
         self.arrived(task, is_here);
     }
 
+    /// An executor has taken shared memory or given it back.
+    pub(crate) fn on_shared(&mut self, id: ExecutorId, nbytes: u64, out: &mut Vec<Action>) {
+        self.executor_mut(id).expect("the executor that speaks").shared_nbytes = nbytes;
+        self.governor.on_shared(self.executors.iter().map(|e| (e.id, e.shared_nbytes)));
+        self.end_who_grows(out);
+    }
+
     pub(crate) fn on_measured(&mut self, measured: Measured, out: &mut Vec<Action>) {
         let is_idle = self.governor.is_paused && !self.is_running();
         self.governor.on_measured(measured, self.held.live_nbytes, is_idle);
+        // Memory that no value needs is given back before values have to leave for it.
+        if self.governor.is_tight(&self.held) && self.governor.n_since_trim > TRIM_EVERY {
+            self.trim(out);
+        }
+        self.end_who_grows(out);
+    }
+
+    fn end_who_grows(&mut self, out: &mut Vec<Action>) {
         let Some((executor, nbytes)) = self.governor.doomed(&self.held) else { return };
         let is_running = |e: &crate::executor::Executor| e.id == executor && e.n_given > 0;
         if !self.executors.iter().any(is_running) || self.doomed.is_some() {
@@ -344,6 +362,7 @@ impl Worker {
     }
 
     fn trim(&mut self, out: &mut Vec<Action>) {
+        self.governor.n_since_trim = 0;
         for executor in &mut self.executors {
             executor.out.push(ToExecutor::Trim);
             let id = executor.id;
@@ -361,7 +380,7 @@ impl Worker {
             return;
         }
         let most = self.governor.options.share(RECYCLE_SHARE);
-        let own = |(id, nbytes): &(ExecutorId, u64)| {
+        let own = |(id, nbytes, _): &(ExecutorId, u64, u64)| {
             let beyond = nbytes.saturating_sub(self.held.live_nbytes);
             (beyond > most && self.held.live_nbytes == 0).then_some(*id)
         };
