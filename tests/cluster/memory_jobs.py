@@ -388,7 +388,10 @@ def main() -> None:
     named = {"factor": args.factor, "folder": args.folder, "n": args.n}
     more = {name: value for name, value in named.items() if value is not None}
     for _ in range(args.runs):
-        result = in_cgroup(args.job, limit, **more) if args.cgroup else JOBS[args.job](limit, **more)
+        if args.cgroup:
+            result = in_cgroup(args.job, limit, **more)
+        else:
+            result = JOBS[args.job](limit, **more)
         print(json.dumps(result), flush=True)
 
 

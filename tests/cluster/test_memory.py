@@ -79,28 +79,28 @@ def test_left_over_folders_go_and_own_ones_too(tmp_path):
     left = tmp_path / "rasker-spill-0123"
     left.mkdir()
     (left / "file").write_bytes(b"of a process that was killed")
-    with jobs.cluster(64 << 20, str(tmp_path)) as workers, jobs.Client(workers) as client:
-        chunks = client.map(jobs.small, range(1500))
+    with jobs.cluster(128 << 20, str(tmp_path)) as workers, jobs.Client(workers) as client:
+        chunks = client.map(jobs.small, range(3000))
         jobs.wait(chunks, timeout=60)
         assert not left.exists()
         folders = list(tmp_path.glob("rasker-spill-*"))
         assert folders
         assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o700}
-        assert all(client.gather(client.map(jobs.is_whole, chunks, range(1500))))
+        assert all(client.gather(client.map(jobs.is_whole, chunks, range(3000))))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_scattered_values_go_to_disk_and_a_damaged_one_is_an_error(tmp_path):
-    with jobs.cluster(64 << 20, str(tmp_path)) as workers, jobs.Client(workers) as client:
-        values = client.scatter([jobs.small(i) for i in range(1500)])
-        jobs.wait(client.map(jobs.is_whole, values, range(1500)), timeout=60)
+    with jobs.cluster(128 << 20, str(tmp_path)) as workers, jobs.Client(workers) as client:
+        values = client.scatter([jobs.small(i) for i in range(3000)])
+        jobs.wait(client.map(jobs.is_whole, values, range(3000)), timeout=60)
         files = sorted(tmp_path.glob("rasker-spill-*/*"))
         assert len(files) > 300
         for kind, path in enumerate(files):
             jobs.damage(path, kind % 5)
-        checks = client.map(jobs.is_whole, values, range(1500), pure=False)
+        checks = client.map(jobs.is_whole, values, range(3000), pure=False)
         jobs.wait(checks, timeout=120)
-        ends = [check.exception() if check.status == "error" else check.result() for check in checks]
+        ends = [check.exception() or check.result() for check in checks]
     assert all(end is True or isinstance(end, LostError) for end in ends)
     n_lost = sum(isinstance(end, LostError) for end in ends)
     assert 0 < n_lost <= len(files), (n_lost, len(files))

@@ -284,6 +284,10 @@ fn server_for(
     }
 }
 
+fn name_of(name: &str, index: u32, nworkers: u32) -> String {
+    if nworkers > 1 { format!("{name}-{index}") } else { name.to_owned() }
+}
+
 /// Whether values may go to other processes of this host without a copy.
 fn shares_memory(py: Python<'_>) -> bool {
     let key = "transport.shared-memory";
@@ -341,8 +345,7 @@ pub fn run_worker(
     };
     let mut nodes = Vec::new();
     for index in 0..nworkers.max(1) {
-        let own =
-            name.map(|name| if nworkers > 1 { format!("{name}-{index}") } else { name.into() });
+        let own = name.map(|name| name_of(name, index, nworkers));
         let options = WorkerNodeOptions {
             scheduler: place.address.clone(),
             trust: trust.clone(),

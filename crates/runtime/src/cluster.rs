@@ -141,18 +141,7 @@ impl Cluster {
             address = served.address.clone();
             routes = Some(served);
         }
-        let mut executors = options.executors.clone();
-        let scheduler_address = self.address.clone();
-        executors.add_settings([
-            ("worker_address", address.clone().into()),
-            ("worker_name", index.to_string().into()),
-            (
-                "scheduler",
-                scheduler_address.unwrap_or_else(|| format!("inproc://{}", options.name)).into(),
-            ),
-            ("token", self.trust.credentials.token.to_hex().into()),
-            ("memory_limit", options.memory.options.limit_nbytes.into()),
-        ]);
+        let executors = self.executors_for(options, index, &address);
         let hello = WorkerHello {
             name: index.to_string(),
             address,
@@ -202,6 +191,23 @@ impl Cluster {
         });
         self.workers.lock().push((worker, end));
         Ok(())
+    }
+
+    /// Executors that know whose they are.
+    fn executors_for(&self, options: &ClusterOptions, index: u32, address: &str) -> ExecutorKind {
+        let mut executors = options.executors.clone();
+        let scheduler_address = self.address.clone();
+        executors.add_settings([
+            ("worker_address", address.to_owned().into()),
+            ("worker_name", index.to_string().into()),
+            (
+                "scheduler",
+                scheduler_address.unwrap_or_else(|| format!("inproc://{}", options.name)).into(),
+            ),
+            ("token", self.trust.credentials.token.to_hex().into()),
+            ("memory_limit", options.memory.options.limit_nbytes.into()),
+        ]);
+        executors
     }
 
     /// A new client of this cluster.

@@ -21,7 +21,8 @@ fn says(cluster: &mut Cluster, worker: u32, is_paused: bool, is_crowded: bool) {
     cluster.event(Event::FromWorker { worker: WorkerId(worker), message });
 }
 
-/// Two layers, the second over the first; how many of the first had run when each of the second did.
+/// Two layers, the second over the first; how many of the first had run when each of the second
+/// did.
 fn order(is_crowded: bool) -> Vec<usize> {
     let mut cluster = cluster(1);
     let over = map_layer(2, 20, vec![Input::Tasks(task(1, 0))]);

@@ -100,9 +100,9 @@ impl Arena {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Fits the arena to a process that may use so much memory: only a small part of it is kept for
-    /// the next values, regions are small, so that they become free as a whole, and no more than the
-    /// limit is taken.
+    /// Fits the arena to a process that may use so much memory: no more is taken, only a small part
+    /// of it is kept for the next values, and regions are small, so that they become free as a
+    /// whole.
     pub fn fit(&self, memory_limit_nbytes: u64) {
         let limit = usize::try_from(memory_limit_nbytes).unwrap_or(usize::MAX);
         let warm_nbytes = (limit / 16).min(self.shared.options.warm_nbytes);

@@ -1,9 +1,9 @@
 //! Values on disk: one file for each spilled value, in a folder that only its owner can look into.
 //!
-//! A record is a block with a header and, from the next block on, the content: so large contents can
-//! go to the disk and back without passing the page cache. The header is written last, so that a
-//! file whose writing was cut short has none. The handle remembers what the header must say, so that
-//! a file that was swapped for another whole and valid record is noticed too.
+//! A record is a block with a header and, from the next block on, the content: so large contents
+//! can go to the disk and back without passing the page cache. The header is written last, so that
+//! a file whose writing was cut short has none. The handle remembers what the header must say, so
+//! that a file that was swapped for another whole and valid record is noticed too.
 //!
 //! ```text
 //!  0  magic "RSKRSPIL"        24  key hash

@@ -201,7 +201,7 @@ impl Worker {
         executor.give(ExecutorCalls { run, attempt, template, label, work }, reads);
     }
 
-    /// Whether a value is in shared memory, and large enough to matter; live ones are pinned anyway.
+    /// Whether a value is here as bytes, and large enough to matter; live ones are pinned anyway.
     fn is_large_here(&self, task: TaskId) -> bool {
         self.governor.get(task).is_some() && matches!(self.held.get(task), Some(Form::Value(_)))
     }

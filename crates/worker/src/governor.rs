@@ -25,9 +25,15 @@ const CROWDED: f64 = 0.2;
 const SLACK: f64 = 0.05;
 /// Values on their way out take this share of the limit at most, and at least so many bytes.
 const LEAVING: f64 = 0.125;
-const LEAVING_NBYTES_MIN: u64 = 32 << 20;
+const LEAVING_NBYTES_MIN: u64 = 8 << 20;
 /// A call is to blame if memory grew by this share of the limit under it.
 const BLAME: f64 = 0.25;
+/// Executors are told to give memory back no more often than after so many measurements: usually,
+/// and beyond the last threshold.
+const TRIM_EVERY: u32 = 5;
+const TRIM_AGAIN: u32 = 3;
+/// An executor that does not grow is ended after so many measurements beyond the last threshold.
+const OVER_MAX: u32 = 20;
 /// After a disk has refused a value it is left alone for so many ticks.
 const REST_TICKS: u32 = 2;
 
@@ -137,12 +143,14 @@ pub(crate) struct Governor {
     /// A call ended since the last measurement; what executors had when one ended.
     pub has_ended: bool,
     floor: (Vec<(ExecutorId, u64)>, u64),
-    live_nbytes: u64,
+    held_nbytes: u64,
     /// Why the disk took no value the last time, and for how long that has been so.
     pub trouble: Option<String>,
     trouble_ticks: u32,
     shared: Vec<(ExecutorId, u64)>,
     shared_nbytes: u64,
+    /// Measurements in a row beyond the last threshold.
+    n_over: u32,
     /// Measurements since executors were told to give memory back.
     pub n_since_trim: u32,
     /// Measurements in a row while nothing ran and the worker was paused.
@@ -317,14 +325,14 @@ impl Governor {
         seen.map_or(told, |(_, _, mapped)| told.min(mapped + SHARED_UNSEEN_NBYTES))
     }
 
-    pub fn on_measured(&mut self, measured: Measured, live_nbytes: u64, is_idle: bool) {
+    pub fn on_measured(&mut self, measured: Measured, held_nbytes: u64, is_idle: bool) {
         let before = std::mem::replace(&mut self.measured, measured);
         if std::mem::take(&mut self.has_ended) {
             let total = |(id, own, _): (ExecutorId, u64, u64)| (id, own + self.told_shared(id));
-            self.floor = (before.executors.into_iter().map(total).collect(), self.live_nbytes);
+            self.floor = (before.executors.into_iter().map(total).collect(), self.held_nbytes);
         }
         self.shared_nbytes = self.shared.iter().map(|(id, told)| self.shared_of(*id, *told)).sum();
-        self.live_nbytes = live_nbytes;
+        self.held_nbytes = held_nbytes;
         self.n_idle = if is_idle { self.n_idle + 1 } else { 0 };
         if !self.is_paused {
             self.has_trimmed = false;
@@ -333,18 +341,25 @@ impl Governor {
         self.n_since_trim = self.n_since_trim.saturating_add(1);
     }
 
+    /// Counts measurements beyond the last threshold.
+    pub fn count_over(&mut self, held: &Held) {
+        let is_over = self.used(held) > self.options.share(self.options.terminate);
+        self.n_over = if is_over { self.n_over + 1 } else { 0 };
+    }
+
     fn told_shared(&self, id: ExecutorId) -> u64 {
         let told = self.shared.iter().find(|(other, _)| *other == id);
         told.map_or(0, |(id, told)| self.shared_of(*id, *told))
     }
 
     /// Whether an executor took a good part of the limit since a call ended the last time, beside
-    /// the values that are live in it.
-    pub fn has_grown(&self, executor: ExecutorId, nbytes: u64) -> bool {
-        let (executors, live_nbytes) = &self.floor;
+    /// the values that are held.
+    pub fn has_grown(&self, executor: ExecutorId, nbytes: u64, held: &Held) -> bool {
+        let (executors, held_before) = &self.floor;
         let before = executors.iter().find(|(id, _)| *id == executor).map_or(0, |(_, n)| *n);
-        let own = nbytes.saturating_sub(self.live_nbytes);
-        own.saturating_sub(before.saturating_sub(*live_nbytes)) > self.options.share(BLAME)
+        let own_before = before.saturating_sub(*held_before);
+        let own = nbytes.saturating_sub(held.nbytes).saturating_sub(own_before);
+        own.min(nbytes.saturating_sub(before)) > self.options.share(BLAME)
     }
 
     /// Whether values could leave but for the disk, which is given some time.
@@ -417,6 +432,15 @@ impl Governor {
         self.is_on() && self.used(held) > self.options.share(self.options.spill)
     }
 
+    /// Whether executors are to give memory back that no value needs, before values leave for it
+    /// before any of them has to end.
+    pub fn is_trim_due(&self, held: &Held) -> bool {
+        let used = self.used(held);
+        let is_over = used > self.options.share(self.options.terminate);
+        let after = if is_over { TRIM_AGAIN } else { TRIM_EVERY };
+        used > self.options.share(self.options.spill) && self.n_since_trim > after
+    }
+
     /// The executor that has to end: it alone can bring memory back below the last threshold.
     pub fn doomed(&self, held: &Held) -> Option<(ExecutorId, u64)> {
         let used = self.used(held);
@@ -428,7 +452,12 @@ impl Governor {
             return None;
         }
         let total = |(id, own, _): &(ExecutorId, u64, u64)| (*id, own + self.told_shared(*id));
-        self.measured.executors.iter().map(total).max_by_key(|(_, nbytes)| *nbytes)
+        let largest = self.measured.executors.iter().map(total).max_by_key(|(_, nbytes)| *nbytes);
+        // One that does not grow gets the time to give back what it does not need.
+        let is_due = |(id, nbytes): &(ExecutorId, u64)| {
+            self.n_over >= OVER_MAX || self.has_grown(*id, *nbytes, held)
+        };
+        largest.filter(is_due)
     }
 
     /// Bytes of spilled values, as they are told.

@@ -22,9 +22,6 @@ const FULL_SHARE: f64 = 0.5;
 /// So many measurements without change come before that.
 const RECYCLE_AFTER: u32 = 20;
 
-/// Executors are told to give memory back no more often than after so many measurements.
-const TRIM_EVERY: u32 = 20;
-
 /// An executor that is being ended for its memory.
 pub(crate) struct Doom {
     pub executor: ExecutorId,
@@ -282,7 +279,12 @@ impl Worker {
             }
             Err(reason) => {
                 self.governor.disk.n_lost += 1;
-                out.push(Action::Log(format!("a spilled value is lost: {reason}")));
+                if self.governor.disk.n_lost.is_power_of_two() {
+                    let n = self.governor.disk.n_lost;
+                    out.push(Action::Log(format!(
+                        "a spilled value is lost ({n} so far): {reason}"
+                    )));
+                }
                 self.let_go(task.run());
                 self.progress.push(Progress::Dropped { runs: vec![task.run()] });
                 None
@@ -302,9 +304,9 @@ impl Worker {
 
     pub(crate) fn on_measured(&mut self, measured: Measured, out: &mut Vec<Action>) {
         let is_idle = self.governor.is_paused && !self.is_running();
-        self.governor.on_measured(measured, self.held.live_nbytes, is_idle);
-        // Memory that no value needs is given back before values have to leave for it.
-        if self.governor.is_tight(&self.held) && self.governor.n_since_trim > TRIM_EVERY {
+        self.governor.on_measured(measured, self.held.nbytes, is_idle);
+        self.governor.count_over(&self.held);
+        if self.governor.is_trim_due(&self.held) {
             self.trim(out);
         }
         self.end_who_grows(out);
@@ -320,7 +322,7 @@ impl Worker {
             (self.governor.used(&self.held) >> 20, self.governor.options.limit_nbytes >> 20);
         // Where values fill the memory and cannot leave, nothing else can be done for a call.
         let is_full = self.held.nbytes > self.governor.options.share(FULL_SHARE);
-        let is_to_blame = is_full || self.governor.has_grown(executor, nbytes);
+        let is_to_blame = is_full || self.governor.has_grown(executor, nbytes, &self.held);
         let trouble = self.governor.trouble.clone().unwrap_or_default();
         let reason = format!(
             "the worker used {used} MiB of {limit} MiB, {} MiB of them in this executor and {} MiB \
