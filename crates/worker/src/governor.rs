@@ -371,8 +371,8 @@ impl Governor {
         self.leaving_nbytes + self.coming_nbytes + self.wanted_nbytes > 0
     }
 
-    /// Memory in use, bytes: as measured, with the segments that no measurement sees, and never
-    /// less than what is held.
+    /// Memory in use, bytes: as measured, with the shared memory that executors have taken, and
+    /// never less than what is held.
     pub fn used(&self, held: &Held) -> u64 {
         let measured = self.measured.total().saturating_sub(self.left_nbytes);
         (measured + self.shared_nbytes).max(held.nbytes) + self.coming_nbytes
@@ -432,8 +432,8 @@ impl Governor {
         self.is_on() && self.used(held) > self.options.share(self.options.spill)
     }
 
-    /// Whether executors are to give memory back that no value needs, before values leave for it
-    /// before any of them has to end.
+    /// Whether executors are to give back memory that no value needs: before values leave for it,
+    /// and before any of them has to end.
     pub fn is_trim_due(&self, held: &Held) -> bool {
         let used = self.used(held);
         let is_over = used > self.options.share(self.options.terminate);
