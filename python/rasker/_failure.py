@@ -53,7 +53,14 @@ def _dump(error: BaseException) -> bytes:
 
 
 def unpack(
-    kind: str, key: str, data: bytes, text: str, formatted: str, attempts: int
+    kind: str,
+    key: str,
+    data: bytes,
+    text: str,
+    formatted: str,
+    attempts: int,
+    worker: str,
+    history: list[str],
 ) -> BaseException:
     """The exception that a failed task stands for."""
     from rasker.exceptions import (
@@ -67,7 +74,7 @@ def unpack(
     if kind == "cancelled":
         return FutureCancelledError(key, text) if key else CancelledError(text)
     if kind == "killed":
-        return KilledWorker(key, None, attempts - 1, reason=text)
+        return KilledWorker(key, worker or None, attempts - 1, reason=text, history=history)
     if kind == "lost":
         return LostError(text)
     if kind == "memory":

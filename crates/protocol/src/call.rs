@@ -63,6 +63,8 @@ pub struct Calls {
     pub work: CallWork,
     /// Holders of inputs that are not on this worker.
     pub sources: SmallVec<[Source; 2]>,
+    /// An executor died under it before: it runs in an executor where nothing else does.
+    pub alone: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -68,7 +68,9 @@ pub enum Given {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum FromExecutor {
     /// Up, with this process id (0 for threads of the worker's own process).
+    /// `board` tells at any time what each thread runs, for those who can read its memory.
     Ready {
+        board: Option<Blob>,
         pid: u32,
     },
     Done(Vec<Done>),

@@ -103,6 +103,7 @@ impl LocalCluster {
             executors,
             python: python_version(py),
             listens: processes,
+            scheduler: crate::nodes::scheduler_options(py),
         };
         let cluster = py.detach(|| Cluster::start(&options));
         let cluster = cluster.map_err(|error| PyOSError::new_err(error.to_string()))?;

@@ -9,6 +9,7 @@ use rasker_store::{Arena, ArenaOptions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// The memory that this process makes segments in.
@@ -127,18 +128,36 @@ pub fn keep_freed_memory(is_executor: bool) {
     }
 }
 
+static IS_FORKED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn note_fork() {
+    IS_FORKED.store(true, Ordering::Relaxed);
+}
+
+/// Ends a process that a task has forked off when it comes back from the task: it is no executor.
+pub fn end_if_forked() {
+    if IS_FORKED.load(Ordering::Relaxed) {
+        // SAFETY: the process ends here without running anything else.
+        unsafe { libc::_exit(0) };
+    }
+}
+
 /// Serves the worker at the other end of standard input; never returns.
 #[pyfunction]
 pub fn executor_main(py: Python<'_>) -> PyResult<()> {
     // The first to go when memory runs out is what can be started again.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     keep_freed_memory(true);
+    // SAFETY: the function stays, and only stores to a static.
+    unsafe { libc::pthread_atfork(None, None, Some(note_fork)) };
     let os = py.import("os")?;
     // User code that reads its input finds nothing there, instead of the worker's messages.
     let socket: i32 = os.call_method1("dup", (0,))?.extract()?;
     let null: i32 = os.call_method1("open", ("/dev/null", 0))?.extract()?;
     os.call_method1("dup2", (null, 0))?;
     os.call_method1("close", (null,))?;
+    // What a crash leaves behind is told to its user.
+    py.import("faulthandler")?.call_method0("enable")?;
     let signal = py.import("signal")?;
     // Ctrl-C is meant for the user's process, which ends this one in order.
     signal.call_method1("signal", (signal.getattr("SIGINT")?, signal.getattr("SIG_IGN")?))?;

@@ -54,6 +54,8 @@ pub fn to_exception<'py>(py: Python<'py>, failure: &Failure) -> PyResult<Bound<'
         &failure.text,
         &failure.traceback,
         failure.attempts,
+        &failure.worker,
+        failure.history.clone(),
     );
     py.import("rasker._failure")?.call_method1("unpack", arguments)
 }

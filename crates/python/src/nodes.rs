@@ -8,8 +8,8 @@ use pyo3::exceptions::{PyConnectionError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rasker_runtime::{
-    Credentials, ExecutorKind, Fingerprint, RemoteSession, SchedulerNode, TlsClient, TlsServer,
-    Token, Trust, WorkerNode, WorkerNodeOptions, host_toward,
+    Credentials, ExecutorKind, Fingerprint, RemoteSession, SchedulerNode, SchedulerOptions,
+    TlsClient, TlsServer, Token, Trust, WorkerNode, WorkerNodeOptions, host_toward,
 };
 use std::collections::HashMap;
 use std::io::Write;
@@ -19,6 +19,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Workers look for a scheduler that was lost so long, unless they are told otherwise.
+const SEARCH_FOR: Duration = Duration::from_secs(300);
+/// Workers that are asked to end have so long to hand over what only they hold.
+const RETIRE_WITHIN: Duration = Duration::from_secs(20);
 
 fn refused(error: impl std::fmt::Display) -> PyErr {
     PyOSError::new_err(error.to_string())
@@ -216,7 +220,8 @@ pub fn run_scheduler(
     let fingerprint = server.as_ref().map(|server| server.fingerprint().to_string());
     let credentials = Credentials { token: token.clone() };
     let trust = Trust { credentials, server, client: None, insecure };
-    let node = py.detach(|| SchedulerNode::start(host, port, &trust)).map_err(refused)?;
+    let options = scheduler_options(py);
+    let node = py.detach(|| SchedulerNode::start(host, port, &trust, options)).map_err(refused)?;
     let kept = token_path(&node.address)?;
     let _ = std::fs::remove_file(&kept);
     token.to_file(&kept).map_err(refused)?;
@@ -286,6 +291,15 @@ fn server_for(
 
 fn name_of(name: &str, index: u32, nworkers: u32) -> String {
     if nworkers > 1 { format!("{name}-{index}") } else { name.to_owned() }
+}
+
+/// What the configuration says of schedulers.
+pub fn scheduler_options(py: Python<'_>) -> SchedulerOptions {
+    let key = "distributed.scheduler.allowed-failures";
+    let asked = py.import("rasker.config").and_then(|c| c.call_method1("get", (key, 3)));
+    let allowed = asked.and_then(|asked| asked.extract::<u64>()).unwrap_or(3);
+    let allowed_failures = u8::try_from(allowed).unwrap_or(u8::MAX - 1);
+    SchedulerOptions { allowed_failures, ..SchedulerOptions::default() }
 }
 
 /// Whether values may go to other processes of this host without a copy.
@@ -359,17 +373,45 @@ pub fn run_worker(
             executors: executors.clone(),
             python: python_version(py),
             shares_memory: shares_memory(py),
-            timeout: Duration::from_secs_f64(timeout.clamp(0.1, 1e6)),
+            timeout: seconds(timeout),
+            search: death_timeout.map_or(SEARCH_FOR, seconds),
         };
         let node = py.detach(|| WorkerNode::start(options)).map_err(PyConnectionError::new_err)?;
         println!("worker at {} joined {}", node.address, place.address);
         nodes.push(node);
     }
+    serve_until_ended(py, &nodes);
+    Ok(0)
+}
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds.clamp(0.1, 1e6))
+}
+
+/// Until a worker ends, or the process is asked to: then the workers retire first.
+fn serve_until_ended(py: Python<'_>, nodes: &[WorkerNode]) {
     let mut ended = None;
     while ended.is_none() && py.check_signals().is_ok() {
         ended = py.detach(|| nodes[0].wait(LOOK_EVERY));
     }
+    if ended.is_none() {
+        ended = retire_all(py, nodes);
+    }
     println!("worker ends: {}", ended.as_deref().unwrap_or("it was asked to"));
     py.detach(|| nodes.iter().for_each(WorkerNode::close));
-    Ok(0)
+}
+
+/// Lets workers hand over their values before they end; a second signal ends them at once.
+fn retire_all(py: Python<'_>, nodes: &[WorkerNode]) -> Option<String> {
+    nodes.iter().for_each(WorkerNode::retire);
+    let until = std::time::Instant::now() + RETIRE_WITHIN;
+    let mut ended = None;
+    for node in nodes {
+        let mut own = None;
+        while own.is_none() && std::time::Instant::now() < until && py.check_signals().is_ok() {
+            own = py.detach(|| node.wait(LOOK_EVERY));
+        }
+        ended = ended.or(own);
+    }
+    ended
 }

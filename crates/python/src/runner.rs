@@ -117,6 +117,7 @@ impl PythonRunner {
         for at in 0..calls.run.count {
             let index = calls.run.start + at;
             task::set_index(index);
+            sink.at(index);
             if sink.is_cancelled(index) {
                 sink.failed(index, cancelled());
                 continue;
@@ -180,6 +181,7 @@ impl PythonRunner {
         result: PyResult<Bound<'_, PyAny>>,
         sink: &dyn Sink,
     ) {
+        crate::executor::end_if_forked();
         task::end_call();
         let stored = result.and_then(|value| self.store(calls, index, value, sink));
         if let Err(error) = stored {

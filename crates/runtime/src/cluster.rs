@@ -1,6 +1,6 @@
 //! Scheduler, workers and clients of one process, all on one thread of their own.
 
-use crate::executors::ExecutorKind;
+use crate::executors::{ExecutorKind, Home};
 use crate::memory::{CoreMemory, MemorySettings};
 use crate::node::{Trust, serve_scheduler};
 use crate::readers::{Access, Directory, Readers};
@@ -12,6 +12,7 @@ use crate::worker_loop::{self, Surroundings, WorkerHandle};
 use parking_lot::Mutex;
 use rasker_graph::ClientId;
 use rasker_protocol::{FromClient, WorkerHello, WorkerId};
+use rasker_scheduler::SchedulerOptions;
 use rasker_store::{Arena, ArenaOptions};
 use rasker_transport::{Credentials, LinkOptions, Token, TransportError};
 use rasker_worker::WorkerOptions;
@@ -35,6 +36,7 @@ pub struct ClusterOptions {
     pub python: String,
     /// Listen on the loopback interface, so that other processes of this user can join.
     pub listens: bool,
+    pub scheduler: SchedulerOptions,
 }
 
 /// A thread that runs loops.
@@ -86,7 +88,7 @@ pub struct Cluster {
 impl Cluster {
     pub fn start(options: &ClusterOptions) -> std::io::Result<Cluster> {
         let core = Core::start("rasker-core")?;
-        let (scheduler, scheduling) = scheduler_loop::scheduler();
+        let (scheduler, scheduling) = scheduler_loop::scheduler(options.scheduler.clone());
         core.handle.spawn(scheduling);
         let token = Token::generate().map_err(std::io::Error::other)?;
         let credentials = Credentials { token };
@@ -141,7 +143,14 @@ impl Cluster {
             address = served.address.clone();
             routes = Some(served);
         }
-        let executors = self.executors_for(options, index, &address);
+        let inproc = || format!("inproc://{}", options.name);
+        let executors = options.executors.at(Home {
+            address: &address,
+            name: &index.to_string(),
+            scheduler: &self.address.clone().unwrap_or_else(inproc),
+            token: &self.trust.credentials.token,
+            memory_limit: options.memory.options.limit_nbytes,
+        });
         let hello = WorkerHello {
             name: index.to_string(),
             address,
@@ -169,19 +178,15 @@ impl Cluster {
             },
             name: index.to_string(),
             spill_folder: options.memory.folder.clone(),
-            core_memory: if shares_objects {
-                CoreMemory::Process { n_workers: options.n_workers }
-            } else {
-                CoreMemory::Values
-            },
+            core_memory: CoreMemory::of(shares_objects, options.n_workers),
             executors,
             link: self.link(),
             readers: Readers::new(self.directory.clone(), self.access()),
             to_scheduler,
         };
         let (ended, end) = oneshot::channel();
-        let (scheduler, handle) = (self.scheduler.clone(), worker.clone());
-        let directory = self.directory.clone();
+        let (scheduler, handle, directory) =
+            (self.scheduler.clone(), worker.clone(), self.directory.clone());
         self.core.handle.spawn(async move {
             let reason = worker_loop::run(handle, events, around).await;
             directory.lock().remove(&id);
@@ -191,23 +196,6 @@ impl Cluster {
         });
         self.workers.lock().push((worker, end));
         Ok(())
-    }
-
-    /// Executors that know whose they are.
-    fn executors_for(&self, options: &ClusterOptions, index: u32, address: &str) -> ExecutorKind {
-        let mut executors = options.executors.clone();
-        let scheduler_address = self.address.clone();
-        executors.add_settings([
-            ("worker_address", address.to_owned().into()),
-            ("worker_name", index.to_string().into()),
-            (
-                "scheduler",
-                scheduler_address.unwrap_or_else(|| format!("inproc://{}", options.name)).into(),
-            ),
-            ("token", self.trust.credentials.token.to_hex().into()),
-            ("memory_limit", options.memory.options.limit_nbytes.into()),
-        ]);
-        executors
     }
 
     /// A new client of this cluster.

@@ -1,14 +1,15 @@
 //! Executors as their worker starts and ends them: threads of this process, or processes.
 
+use crate::last_words::LastWords;
 use crate::pool::Pool;
 use crate::runner::Runner;
 use crate::wire::{Outlet, outlet, pump};
 use crate::worker_loop::{Input, WorkerInbox};
 use parking_lot::Mutex;
-use rasker_graph::Blob;
+use rasker_graph::{Blob, LayerId, TaskId};
 use rasker_protocol::{Datum, ExecutorId, FromExecutor, ToExecutor};
-use rasker_store::Segment;
-use rasker_transport::{Connection, LinkOptions, Sender};
+use rasker_store::{Segment, Words, read_board};
+use rasker_transport::{Connection, LinkOptions, Sender, Token};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -23,16 +24,34 @@ pub enum ExecutorKind {
     Processes { program: String, arguments: Vec<String>, settings: Datum },
 }
 
+/// Whose an executor is, and where its tasks find their scheduler.
+pub(crate) struct Home<'a> {
+    pub address: &'a str,
+    pub name: &'a str,
+    pub scheduler: &'a str,
+    pub token: &'a Token,
+    pub memory_limit: u64,
+}
+
 impl ExecutorKind {
-    /// Adds to what executors are told before anything else.
-    pub(crate) fn add_settings<const N: usize>(&mut self, more: [(&str, Datum); N]) {
-        match self {
+    /// The same, told whose they are before anything else.
+    pub(crate) fn at(&self, home: Home<'_>) -> ExecutorKind {
+        let more = [
+            ("worker_address", home.address.into()),
+            ("worker_name", home.name.into()),
+            ("scheduler", home.scheduler.into()),
+            ("token", home.token.to_hex().into()),
+            ("memory_limit", home.memory_limit.into()),
+        ];
+        let mut own = self.clone();
+        match &mut own {
             ExecutorKind::Processes { settings: Datum::Map(pairs), .. } => {
                 pairs.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
             }
             ExecutorKind::Processes { .. } => {}
             ExecutorKind::Threads(runner) => runner.set_up(&Datum::from(more)),
         }
+        own
     }
 }
 
@@ -77,19 +96,22 @@ pub(crate) fn launch(
             let report = move |message| {
                 let _ = reports.send(Input::FromExecutor(id, message));
             };
-            let pool = Pool::new(runner.clone(), nthreads, Box::new(report));
-            let _ = inbox.send(Input::FromExecutor(id, FromExecutor::Ready { pid: 0 }));
+            let pool = Pool::new(runner.clone(), nthreads, Box::new(report), None);
+            let _ =
+                inbox.send(Input::FromExecutor(id, FromExecutor::Ready { pid: 0, board: None }));
             let outlet = Box::new(move |message| pool.handle(message));
             Ok(ExecutorLink { outlet, sender: None, child: None })
         }
         ExecutorKind::Processes { program, arguments, settings } => {
             let (ours, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
-            let child = Command::new(program)
+            let mut child = Command::new(program)
                 .args(arguments)
                 .env("GLIBC_TUNABLES", tunables())
                 .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
+                .stderr(Stdio::piped())
                 .spawn()
                 .map_err(|error| format!("{program} could not be started: {error}"))?;
+            let words = LastWords::hear(child.stderr.take().expect("it was asked for"));
             let connection =
                 Connection::from_unix(ours, link.clone()).map_err(|error| error.to_string())?;
             let (sender, receiver) = connection.split();
@@ -104,16 +126,27 @@ pub(crate) fn launch(
             let inbox = inbox.clone();
             tokio::spawn(async move {
                 let reports = inbox.clone();
-                let ended = pump(receiver, move |mut message| {
-                    if let FromExecutor::Answer { answer, .. } = &mut message {
+                let mut board = None;
+                let ended = pump(receiver, |mut message| {
+                    match &mut message {
+                        FromExecutor::Ready { board: Some(blob), .. } => {
+                            board = blob.local::<Segment>();
+                        }
                         // Answers leave the host as they are, also large ones.
-                        *answer = copied(answer);
+                        FromExecutor::Answer { answer, .. } => *answer = copied(answer),
+                        _ => {}
                     }
                     reports.send(Input::FromExecutor(id, message)).is_ok()
                 })
                 .await;
-                let reason = end(&dying, ended).await;
-                let _ = inbox.send(Input::ExecutorLost(id, reason));
+                let mut reason = end(&dying, ended).await;
+                let lines = words.lines().await;
+                if !lines.is_empty() {
+                    reason.push_str("; the last lines of its standard error:");
+                    lines.iter().for_each(|line| reason.extend(["\n    ", line.as_str()]));
+                }
+                let running = board.map(|board| running_on(&board));
+                let _ = inbox.send(Input::ExecutorLost(id, reason, running));
             });
             Ok(ExecutorLink { outlet: to_executor, sender: Some(sender), child: Some(child) })
         }
@@ -129,6 +162,14 @@ fn tunables() -> String {
         Ok(own) if !own.is_empty() => format!("{own}:{huge}"),
         _ => huge.to_owned(),
     }
+}
+
+/// The calls that were running when an executor died, by its own word.
+fn running_on(board: &Segment) -> Vec<(TaskId, u32)> {
+    let call = |[layer, place, _]: Words| {
+        (TaskId::new(LayerId(layer), place as u32), (place >> 32) as u32)
+    };
+    read_board(board).into_iter().map(call).collect()
 }
 
 /// The bytes of a blob that may have come as a segment.

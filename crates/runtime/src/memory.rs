@@ -28,6 +28,13 @@ pub(crate) enum CoreMemory {
     Process { n_workers: u32 },
 }
 
+impl CoreMemory {
+    /// Tasks that run in threads have their memory in the worker's process.
+    pub fn of(runs_in_threads: bool, n_workers: u32) -> CoreMemory {
+        if runs_in_threads { CoreMemory::Process { n_workers } } else { CoreMemory::Values }
+    }
+}
+
 /// Anonymous resident memory of a process, and shared memory that it has mapped: of the latter, a
 /// page that is mapped twice counts twice.
 pub(crate) fn process_nbytes(pid: u32) -> Option<(u64, u64)> {

@@ -3,10 +3,12 @@
 use crate::collector::Collector;
 use crate::runner::{Runner, Sink};
 use parking_lot::{Condvar, Mutex};
-use rasker_graph::Run;
+use rasker_graph::{LayerId, Run};
 use rasker_protocol::{
     ExecutorCalls, ExecutorWork, Failure, FromExecutor, GivenInput, ToExecutor, Value,
 };
+use rasker_store::Board;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -30,6 +32,8 @@ struct Queue {
     n_wanted: u32,
     n_threads: u32,
     n_idle: u32,
+    /// Places on the board that are taken.
+    slots: Vec<bool>,
     cancelled: Vec<Run>,
     closing: bool,
 }
@@ -37,6 +41,8 @@ struct Queue {
 struct Shared {
     runner: Arc<dyn Runner>,
     report: Report,
+    /// Where each thread says what it runs.
+    board: Option<Board>,
     nthreads: u32,
     queue: Mutex<Queue>,
     work_came: Condvar,
@@ -56,18 +62,25 @@ struct Shared {
 pub struct Pool(Arc<Shared>);
 
 impl Pool {
-    pub fn new(runner: Arc<dyn Runner>, nthreads: u32, report: Report) -> Pool {
+    pub fn new(
+        runner: Arc<dyn Runner>,
+        nthreads: u32,
+        report: Report,
+        board: Option<Board>,
+    ) -> Pool {
         let queue = Queue {
             calls: VecDeque::new(),
             n_wanted: nthreads,
             n_threads: 0,
             n_idle: 0,
+            slots: Vec::new(),
             cancelled: Vec::new(),
             closing: false,
         };
         let shared = Arc::new(Shared {
             runner,
             report,
+            board,
             nthreads,
             queue: Mutex::new(queue),
             work_came: Condvar::new(),
@@ -175,10 +188,13 @@ impl Shared {
     fn work(self: Arc<Self>) {
         let collector = Arc::new(Collector::new());
         self.collectors.lock().push(collector.clone());
+        let slot = self.take_slot();
         let port = Port {
             shared: self.clone(),
             collector: collector.clone(),
             last: Mutex::new(Instant::now()),
+            slot,
+            begun: Cell::new((LayerId(0), 0)),
         };
         while self.wait_for_work() {
             self.n_busy.fetch_add(1, Ordering::SeqCst);
@@ -187,11 +203,25 @@ impl Shared {
                 self.wake_ticker.notify_one();
             }
             self.runner.work(&mut || self.next(&port), &port);
+            if let Some(board) = &self.board {
+                board.write(slot, [0; 3]);
+            }
             self.n_busy.fetch_sub(1, Ordering::Relaxed);
             self.flush();
         }
         self.flush();
+        self.queue.lock().slots[slot] = false;
         self.collectors.lock().retain(|other| !Arc::ptr_eq(other, &collector));
+    }
+
+    fn take_slot(&self) -> usize {
+        let slots = &mut self.queue.lock().slots;
+        let free = slots.iter().position(|taken| !taken).unwrap_or(slots.len());
+        match slots.get_mut(free) {
+            Some(taken) => *taken = true,
+            None => slots.push(true),
+        }
+        free
     }
 
     /// False when this thread is to end.
@@ -310,11 +340,24 @@ struct Port {
     shared: Arc<Shared>,
     collector: Arc<Collector>,
     last: Mutex<Instant>,
+    /// Its place on the board, and the layer and attempt of the calls begun last.
+    slot: usize,
+    begun: Cell<(LayerId, u32)>,
 }
 
 impl Sink for Port {
     fn begin(&self, run: Run, attempt: u32) {
         self.collector.begin(run, attempt);
+        self.begun.set((run.layer, attempt));
+        // Reading its function may be the death of it as well.
+        self.at(run.start);
+    }
+    fn at(&self, index: u32) {
+        if let Some(board) = &self.shared.board {
+            let (layer, attempt) = self.begun.get();
+            let place = u64::from(attempt) << 32 | u64::from(index);
+            board.write(self.slot, [layer.0, place, 1]);
+        }
     }
     fn int(&self, index: u32, value: i64) {
         self.collector.int(index, value);

@@ -71,6 +71,13 @@ impl Readers {
         matches!(self.ask(worker, address, id, message).await, Some(FromHolder::Stored { .. }))
     }
 
+    /// The worker is gone: whoever waits for its answer gets none.
+    pub async fn forget(&self, worker: WorkerId) {
+        if let Some(remote) = self.remotes.lock().await.remove(&worker) {
+            remote.pending.lock().clear();
+        }
+    }
+
     async fn ask(
         &self,
         worker: WorkerId,

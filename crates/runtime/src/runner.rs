@@ -38,6 +38,8 @@ pub trait Sink {
     fn failed(&self, index: u32, failure: Arc<Failure>);
     /// Calls begin whose results come next.
     fn begin(&self, run: Run, attempt: u32);
+    /// The call at `index` of those begun last begins now.
+    fn at(&self, index: u32);
     /// The call that is running waits for others, or has waited.
     fn seceded(&self, by: i32);
     /// Whether a task of the calls begun last was cancelled meanwhile.

@@ -194,6 +194,8 @@ impl Session {
             }
             Action::PeerGone { worker } => {
                 self.0.peers.lock().remove(&worker);
+                let readers = self.0.readers.clone();
+                self.0.handle.spawn(async move { readers.forget(worker).await });
             }
         }
     }

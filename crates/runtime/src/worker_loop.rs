@@ -5,6 +5,7 @@ use crate::executors::{ExecutorKind, ExecutorLink, launch};
 use crate::memory::{CoreMemory, LOOK_EVERY, look_after, process_nbytes};
 use crate::readers::Readers;
 use crate::wire::Outlet;
+use rasker_graph::TaskId;
 use rasker_protocol::{ExecutorId, FromExecutor, FromHolder, FromWorker, ToHolder, ToWorker};
 use rasker_transport::LinkOptions;
 use rasker_worker::{Action, Event, Measured, ReaderId, Worker, WorkerOptions};
@@ -24,13 +25,16 @@ const START_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) enum Input {
     FromScheduler(ToWorker),
     FromExecutor(ExecutorId, FromExecutor),
-    ExecutorLost(ExecutorId, String),
+    /// With the reason, and the calls that ran in it if that is known.
+    ExecutorLost(ExecutorId, String, Option<Vec<(TaskId, u32)>>),
     /// A reader of this process; it gets one answer.
     Local(ToHolder, oneshot::Sender<FromHolder>),
     Reader(ReaderId, Outlet<FromHolder>),
     FromReader(ReaderId, ToHolder),
     ReaderLeft(ReaderId),
     Event(Event),
+    /// No more work, and end when what is only here is elsewhere.
+    Retire,
     Stop(String),
 }
 
@@ -49,6 +53,9 @@ impl WorkerHandle {
     }
     pub fn new_reader(&self) -> ReaderId {
         ReaderId(self.readers.fetch_add(1, Ordering::Relaxed))
+    }
+    pub fn retire(&self) {
+        let _ = self.inbox.send(Input::Retire);
     }
     pub fn stop(&self, reason: &str) {
         let _ = self.inbox.send(Input::Stop(reason.to_owned()));
@@ -188,9 +195,9 @@ impl Loop {
         let event = match input {
             Input::FromScheduler(message) => Event::FromScheduler(message),
             Input::FromExecutor(executor, message) => Event::FromExecutor { executor, message },
-            Input::ExecutorLost(executor, reason) => {
+            Input::ExecutorLost(executor, reason, running) => {
                 self.executors.remove(&executor);
-                Event::ExecutorLost { executor, reason }
+                Event::ExecutorLost { executor, reason, running }
             }
             Input::Local(message, answer) => {
                 let reader = self.handle.new_reader();
@@ -207,7 +214,12 @@ impl Loop {
                 Event::ReaderLeft { reader }
             }
             Input::Event(event) => event,
+            Input::Retire => {
+                (self.around.to_scheduler)(FromWorker::Retire);
+                return;
+            }
             Input::Stop(reason) => {
+                (self.around.to_scheduler)(FromWorker::Leaving { reason: reason.clone() });
                 self.ended = Some(reason);
                 return;
             }
@@ -249,6 +261,10 @@ impl Loop {
                         let _ = inbox.send(Input::Event(event));
                     });
                 }
+                Action::PeerGone { worker } => {
+                    let readers = self.around.readers.clone();
+                    tokio::spawn(async move { readers.forget(worker).await });
+                }
                 Action::Spill { record, value } => self.disk.write(record, value),
                 Action::Restore { record } => self.disk.read(record),
                 Action::Forget { record } => self.disk.forget(record),
@@ -273,7 +289,7 @@ impl Loop {
                 let inbox = self.handle.inbox.clone();
                 tokio::spawn(async move {
                     tokio::time::sleep(START_AGAIN).await;
-                    let _ = inbox.send(Input::ExecutorLost(id, reason));
+                    let _ = inbox.send(Input::ExecutorLost(id, reason, None));
                 });
             }
         }

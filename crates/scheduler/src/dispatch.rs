@@ -68,6 +68,9 @@ impl Scheduler {
         open.clear();
         for &id in &self.alive {
             let worker = self.worker(id).expect("alive");
+            if !worker.takes_work() {
+                continue;
+            }
             n_threads += worker.hello.nthreads;
             let is_busy = !worker.is_idle();
             let occupancy = worker.occupancy_ns(&self.templates);
@@ -254,8 +257,8 @@ impl Scheduler {
                 most.0 = now;
                 continue;
             }
-            let other = self.worker(victim).expect("alive");
-            if other.is_idle() {
+            // One that is paused cannot use up its values itself.
+            if self.worker(victim).expect("alive").is_idle() {
                 return None;
             }
             if let Some(entry) = self.next_to_lend(victim) {
@@ -345,8 +348,11 @@ impl Scheduler {
     /// When a worker has nothing to do and another has calls that wait behind long ones, those are
     /// asked back.
     fn retract(&mut self) {
-        let idle = self.alive.iter().any(|w| self.worker(*w).expect("alive").is_idle());
-        if !idle {
+        let is_free = |w: &WorkerId| {
+            let worker = self.worker(*w).expect("alive");
+            worker.is_idle() && worker.takes_work()
+        };
+        if !self.alive.iter().any(is_free) {
             return;
         }
         let victim = self.alive.iter().copied().max_by_key(|w| {

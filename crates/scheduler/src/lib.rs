@@ -30,7 +30,9 @@
 //! `membership`, `query`, `invariants`.
 
 mod dispatch;
+mod errands;
 mod event;
+mod health;
 mod invariants;
 mod membership;
 mod peer;
@@ -44,10 +46,11 @@ mod submit;
 mod table;
 mod template;
 mod transition;
+mod values;
 mod wishes;
 
 pub use event::{Action, Event};
-pub use scheduler::Scheduler;
+pub use scheduler::{Scheduler, SchedulerOptions};
 
 #[cfg(test)]
 mod memory_tests;

@@ -59,6 +59,12 @@ pub(crate) struct Worker {
     /// It was asked for calls back, and has finished none since: what it gave back may come to it
     /// again, so asking at once would go round in circles.
     pub retracting: bool,
+    /// When it was last heard, on the scheduler's clock.
+    pub heard_ns: u64,
+    /// It has been silent for a while: it gets no work, and is taken back when it speaks.
+    pub is_suspect: bool,
+    /// It is to end: it gets no work, and its values go elsewhere.
+    pub is_retiring: bool,
     // What is to be said at the end of the turn.
     pub calls: Vec<Calls>,
     pub templates: Vec<rasker_graph::Template>,
@@ -83,6 +89,9 @@ impl Worker {
             known: HashSet::default(),
             taught: None,
             retracting: false,
+            heard_ns: 0,
+            is_suspect: false,
+            is_retiring: false,
             calls: Vec::new(),
             templates: Vec::new(),
             peers: Vec::new(),
@@ -155,6 +164,11 @@ impl Worker {
         let ns = |(t, n): (TemplateIx, u32)| f64::from(n) * templates.duration_ns(t);
         let latest = if self.latest.1 > 0 { ns(self.latest) } else { 0.0 };
         latest + self.processing.iter().map(|(t, n)| ns((*t, *n))).sum::<f64>()
+    }
+
+    /// Whether it may be given work.
+    pub fn takes_work(&self) -> bool {
+        !self.is_suspect && !self.is_retiring
     }
 
     /// Whether a thread has nothing to do, and memory to do it in.

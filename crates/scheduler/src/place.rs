@@ -116,13 +116,21 @@ impl Scheduler {
     /// The worker that holds most bytes of the inputs; of several, the one with least to do.
     fn best_holder(&self, dependencies: &[TaskRef]) -> Option<WorkerId> {
         let mut held: SmallVec<[(WorkerId, f32); 4]> = SmallVec::new();
+        let has_copies = !self.table.replicas.is_empty();
         for dependency in dependencies.iter().take(16) {
-            if let State::Memory { holder, nbytes } = self.state(*dependency) {
-                match held.iter_mut().find(|(worker, _)| *worker == holder) {
+            let State::Memory { holder, nbytes } = self.state(*dependency) else { continue };
+            let copies = has_copies.then(|| self.table.replicas.get(dependency)).flatten();
+            for worker in std::iter::once(holder).chain(copies.into_iter().flatten().copied()) {
+                match held.iter_mut().find(|(other, _)| *other == worker) {
                     Some((_, sum)) => *sum += nbytes + 1.0,
-                    None => held.push((holder, nbytes + 1.0)),
+                    None => held.push((worker, nbytes + 1.0)),
                 }
             }
+        }
+        if self.n_sidelined > 0 {
+            held.retain(|(worker, _)| {
+                self.worker(*worker).expect("a holder is alive").takes_work()
+            });
         }
         if let [(only, _)] = held[..] {
             return Some(only);

@@ -41,6 +41,13 @@ impl Scheduler {
             Query::CallStack => {
                 return self.ask_workers(client, id, &[], |id| ToWorker::CallStack { id });
             }
+            Query::Retire { workers } => return self.on_retire(client, id, &workers),
+            Query::Replicate { keys, n, workers } => {
+                return self.on_replicate((client, id), &keys, n, &workers);
+            }
+            Query::Rebalance { keys, workers } => {
+                return self.on_rebalance((client, id), &keys, &workers);
+            }
             Query::Restart => {
                 self.restart();
                 Datum::Null
@@ -49,7 +56,7 @@ impl Scheduler {
         self.answer(client, id, answer);
     }
 
-    fn answer(&mut self, client: ClientId, id: u64, answer: Datum) {
+    pub(crate) fn answer(&mut self, client: ClientId, id: u64, answer: Datum) {
         if let Some(client) = self.clients.get_mut(&client) {
             client.out.push(ToClient::Answer { id, answer });
         }
@@ -94,7 +101,7 @@ impl Scheduler {
         ])
     }
 
-    fn each_task(&self, mut f: impl FnMut(TaskRef)) {
+    pub(crate) fn each_task(&self, mut f: impl FnMut(TaskRef)) {
         for (slot, layer) in (0..).zip(&self.table.layers) {
             let Some(layer) = layer else { continue };
             for index in 0..layer.expanded {
@@ -129,7 +136,7 @@ impl Scheduler {
     }
 
     /// Finds a task by its own key, or by that of a position in a layer.
-    fn task_of(&self, key: Key) -> Option<TaskRef> {
+    pub(crate) fn task_of(&self, key: Key) -> Option<TaskRef> {
         self.table.find_key(key).or_else(|| {
             self.table.by_layer_key.iter().find_map(|(layer, slot)| {
                 let expanded = self.table.layer(*slot).expanded;

@@ -1,7 +1,7 @@
 //! What workers report of the calls they were given.
 
 use crate::scheduler::Scheduler;
-use crate::table::{Recipe, State, TaskRef};
+use crate::table::{Recipe, State, TaskList, TaskRef};
 use crate::template::TemplateIx;
 use rasker_graph::{Run, TaskId};
 use rasker_protocol::{Failure, FailureKind, Finished, Progress, Value, WorkerId};
@@ -17,7 +17,10 @@ impl Scheduler {
                 self.each_current(worker, *run, *attempt, |s, task| s.on_failed(task, failure));
             }
             Progress::Crashed { run, attempt, reason } => {
-                self.each_current(worker, *run, *attempt, |s, task| s.on_crashed(task, reason));
+                let address = self.worker(worker).expect("just seen").hello.address.clone();
+                self.each_current(worker, *run, *attempt, |s, task| {
+                    s.on_crashed(task, &address, reason);
+                });
             }
             Progress::Retracted { run, attempt } => {
                 // An input may have been lost meanwhile, so the call is planned anew.
@@ -27,6 +30,11 @@ impl Scheduler {
                 self.on_missing(worker, *task, *attempt, inputs);
             }
             Progress::Copied { run, .. } => self.on_copied(worker, *run),
+            Progress::NotCopied { runs } => {
+                for id in runs.iter().flat_map(|run| run.tasks()) {
+                    self.on_not_copied(worker, id);
+                }
+            }
             Progress::Spare { runs } => {
                 for id in runs.iter().flat_map(|run| run.tasks()) {
                     self.spare(worker, id);
@@ -187,7 +195,7 @@ impl Scheduler {
     /// A result of an attempt that counts no more: the worker may drop it, unless it holds the
     /// value for another reason. While it runs a later attempt a `Free` might meet the value of
     /// that one, so it waits for its end.
-    fn discard(&mut self, worker: WorkerId, run: Run) {
+    pub(crate) fn discard(&mut self, worker: WorkerId, run: Run) {
         self.n_stale += u64::from(run.count);
         for id in run.tasks() {
             match self.table.find(id) {
@@ -200,7 +208,7 @@ impl Scheduler {
         }
     }
 
-    fn is_processing_at(&self, task: TaskRef, worker: WorkerId) -> bool {
+    pub(crate) fn is_processing_at(&self, task: TaskRef, worker: WorkerId) -> bool {
         let layer = self.table.layer(task.layer);
         task.index < layer.expanded
             && layer.task(task.index).state == (State::Processing { worker })
@@ -211,7 +219,8 @@ impl Scheduler {
             return false;
         }
         matches!(self.state(task), State::Memory { holder, .. } if holder == worker)
-            || self.table.replicas.get(&task).is_some_and(|r| r.contains(&worker))
+            || (!self.table.replicas.is_empty()
+                && self.table.replicas.get(&task).is_some_and(|r| r.contains(&worker)))
     }
 
     fn on_failed(&mut self, task: TaskRef, failure: &Arc<Failure>) {
@@ -231,21 +240,29 @@ impl Scheduler {
         self.fail_later(task, failure);
     }
 
-    /// The task ran in an executor or on a worker that died.
-    pub(crate) fn on_crashed(&mut self, task: TaskRef, reason: &str) {
+    /// The task ran in an executor or on a worker that died. From now on it runs alone, so that no
+    /// other task is taken for the one that brings executors down.
+    pub(crate) fn on_crashed(&mut self, task: TaskRef, worker: &str, reason: &str) {
         let record = self.table.task_mut(task);
-        record.suspicion += 1;
-        if record.suspicion <= self.allowed_failures {
+        record.suspicion = record.suspicion.saturating_add(1);
+        let n = record.suspicion;
+        let line = format!("attempt {n} on {worker}: {reason}");
+        let history = self.deaths.entry(task).or_default();
+        history.push(line);
+        if n <= self.options.allowed_failures {
             return self.take_back(task);
         }
-        let attempts = u32::from(record.suspicion);
+        let history = self.deaths.remove(&task).unwrap_or_default();
         let key = self.key_text(task);
+        let alone = if n > 1 { ", at last with nothing beside it" } else { "" };
         let text = format!(
-            "task \"{key}\" was running {attempts} times while its executor died; \
-             the last time: {reason}"
+            "task \"{key}\" was running {n} times while its executor died{alone}; \
+             the last time, on {worker}: {reason}"
         );
         let mut failure = Failure::new(FailureKind::Killed, key, text);
-        failure.attempts = attempts;
+        failure.attempts = u32::from(n);
+        failure.worker = worker.to_owned();
+        failure.history = history;
         let failure = self.add_failure(Arc::new(failure));
         self.fail_later(task, failure);
     }
@@ -264,12 +281,22 @@ impl Scheduler {
             self.n_stale += 1;
             return;
         }
-        for (input, holder) in inputs {
-            if let Some(task) = self.table.find(*input)
-                && self.is_held_by(task, *holder)
-            {
-                self.lose(task, *holder);
-                self.free_at(*holder, *input);
+        let mut gone: Vec<(TaskRef, WorkerId)> = Vec::new();
+        if let Some(task) = current
+            && inputs.is_empty()
+        {
+            // It was not told where they are, so they were taken to be there. Which of them is
+            // not cannot be told, and asking again would go on for ever.
+            let mut dependencies = TaskList::new();
+            self.table.dependencies(task, &mut dependencies);
+            gone.extend(dependencies.into_iter().map(|dependency| (dependency, worker)));
+        }
+        let named = inputs.iter().filter_map(|(id, holder)| Some((self.table.find(*id)?, *holder)));
+        gone.extend(named);
+        for (input, holder) in gone {
+            if self.is_held_by(input, holder) {
+                self.lose(input, holder);
+                self.free_at(holder, self.table.id(input));
             }
         }
         self.settle();
@@ -288,22 +315,6 @@ impl Scheduler {
         }
         if was_replica {
             self.free_at(worker, id);
-        }
-    }
-
-    fn on_copied(&mut self, worker: WorkerId, run: Run) {
-        for id in run.tasks() {
-            let task = self.table.find(id).filter(|task| {
-                task.index < self.table.layer(task.layer).expanded
-                    && matches!(self.state(*task), State::Memory { .. })
-            });
-            match task {
-                Some(task) if !self.is_held_by(task, worker) => {
-                    self.table.replicas.entry(task).or_default().push(worker);
-                }
-                Some(_) => {}
-                None => self.discard(worker, id.run()),
-            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The machine: its parts and its one door.
 
 use crate::dispatch::Rank;
+use crate::errands::Errand;
 use crate::event::{Action, Event};
 use crate::peer::{Client, Question, Worker};
 use crate::place::{Class, Stretches};
@@ -23,6 +24,28 @@ pub(crate) enum Step {
     /// The task's value is needed and there is no plan to make it.
     Compute(TaskRef),
     Fail(TaskRef, u32),
+}
+
+/// How a scheduler is set up.
+#[derive(Clone, Debug)]
+pub struct SchedulerOptions {
+    /// Executors that may die under a task before it is given up.
+    pub allowed_failures: u8,
+    /// A worker that says nothing for so long gets no new work, ns.
+    pub suspect_after_ns: u64,
+    /// A worker that says nothing for so long is counted as lost, ns.
+    pub lost_after_ns: u64,
+}
+
+impl Default for SchedulerOptions {
+    fn default() -> SchedulerOptions {
+        let second = 1_000_000_000;
+        SchedulerOptions {
+            allowed_failures: 3,
+            suspect_after_ns: 5 * second,
+            lost_after_ns: 15 * second,
+        }
+    }
 }
 
 /// See the crate's essay.
@@ -49,19 +72,28 @@ pub struct Scheduler {
     pub(crate) questions: Map<u64, Question>,
     pub(crate) n_questions: u64,
     pub(crate) events: VecDeque<(String, f64, Datum)>,
-    pub(crate) allowed_failures: u8,
+    pub(crate) options: SchedulerOptions,
+    /// How executors died under tasks that are not through yet.
+    pub(crate) deaths: Map<TaskRef, Vec<String>>,
     pub(crate) now_ns: u64,
+    pub(crate) ticked_ns: u64,
+    /// Workers that are there and get no work.
+    pub(crate) n_sidelined: u32,
+    /// Last words to workers that do not count any more.
+    pub(crate) farewells: Vec<(WorkerId, ToWorker)>,
+    /// Copies under way for somebody, and who is told when they are there.
+    pub(crate) errands: Vec<Errand>,
     pub(crate) spare_ranks: Vec<Reverse<Rank>>,
 }
 
 impl Default for Scheduler {
     fn default() -> Scheduler {
-        Scheduler::new()
+        Scheduler::new(SchedulerOptions::default())
     }
 }
 
 impl Scheduler {
-    pub fn new() -> Scheduler {
+    pub fn new(options: SchedulerOptions) -> Scheduler {
         Scheduler {
             table: Table::default(),
             templates: Templates::default(),
@@ -80,8 +112,13 @@ impl Scheduler {
             questions: Map::default(),
             n_questions: 0,
             events: VecDeque::new(),
-            allowed_failures: 3,
+            options,
+            deaths: Map::default(),
             now_ns: 0,
+            ticked_ns: 0,
+            n_sidelined: 0,
+            farewells: Vec::new(),
+            errands: Vec::new(),
             spare_ranks: Vec::new(),
         }
     }
@@ -95,9 +132,11 @@ impl Scheduler {
             Event::ClientLeft { client } => self.on_client_left(client),
             Event::FromClient { client, message } => self.on_client_message(client, message),
             Event::WorkerJoined { worker, hello } => self.on_worker_joined(worker, hello),
-            Event::WorkerLeft { worker, reason } => self.on_worker_left(worker, &reason),
+            Event::WorkerLeft { worker, reason } => self.on_worker_left(worker, &reason, true),
             Event::FromWorker { worker, message } => self.on_worker_message(worker, message),
+            Event::Tick => self.on_tick(),
             Event::Turn => {
+                self.run_errands();
                 self.dispatch();
                 self.speak(out);
             }
@@ -127,6 +166,7 @@ impl Scheduler {
             self.n_stale += 1;
             return;
         }
+        self.on_heard(worker);
         match message {
             FromWorker::Progress(items) => {
                 for item in &items {
@@ -138,6 +178,9 @@ impl Scheduler {
             FromWorker::Status(status) => {
                 self.worker_mut(worker).expect("just seen").status = status;
             }
+            FromWorker::Inventory(held) => self.on_inventory(worker, &held),
+            FromWorker::Retire => self.retire(worker),
+            FromWorker::Leaving { reason } => self.on_worker_left(worker, &reason, false),
         }
     }
 
@@ -172,6 +215,8 @@ impl Scheduler {
             }
             out.extend(answers.into_iter().map(|message| Action::ToClient(id, message)));
         }
+        let farewells = std::mem::take(&mut self.farewells);
+        out.extend(farewells.into_iter().map(|(id, message)| Action::ToWorker(id, message)));
         for &id in &self.alive {
             let worker = self.workers[id.0 as usize].as_deref_mut().expect("alive");
             out.extend(worker.out.drain(..).map(|message| Action::ToWorker(id, message)));

@@ -32,6 +32,7 @@ impl Scheduler {
             label: Label { name: map.name.clone(), key: map.key, layer: true, text: None },
             work: CallWork::Map { inputs: inputs.collect(), constants: map.constants.clone() },
             sources: SmallVec::new(),
+            alone: false,
         };
         self.teach(id, template);
         let worker = self.workers[id.0 as usize].as_deref_mut().expect("alive");
@@ -78,6 +79,7 @@ impl Scheduler {
             label: self.label(task),
             work: self.call_work(task),
             sources: self.sources(task, id),
+            alone: self.table.task(task).suspicion > 0,
         };
         if !calls.sources.is_empty() {
             self.borrow(id, task);
@@ -95,9 +97,8 @@ impl Scheduler {
         for dependency in dependencies {
             let record = self.table.task(dependency);
             let State::Memory { holder, .. } = record.state else { continue };
-            let is_wanted = record.is_wanted();
             if holder != id
-                && !is_wanted
+                && !record.is_wanted()
                 && let Some(lender) = self.worker_mut(holder)
                 && lender.status.is_crowded
             {
@@ -148,15 +149,7 @@ impl Scheduler {
         let mut dependencies = TaskList::new();
         self.table.dependencies(task, &mut dependencies);
         let away = dependencies.iter().filter(|d| !self.is_held_by(**d, worker));
-        away.filter_map(|dependency| match self.state(*dependency) {
-            State::Memory { holder, nbytes } => Some(Source {
-                run: self.table.id(*dependency).run(),
-                worker: holder,
-                nbytes: nbytes as u64,
-            }),
-            _ => None,
-        })
-        .collect()
+        away.filter_map(|dependency| self.source_for(*dependency, worker)).collect()
     }
 
     pub(crate) fn label(&self, task: TaskRef) -> Label {

@@ -1,3 +1,5 @@
+mod recovery;
+
 use crate::{Action, Event, Scheduler};
 use rasker_graph::*;
 use rasker_protocol::*;
@@ -22,12 +24,13 @@ pub(crate) struct Cluster {
     pub(crate) is_checked: bool,
     /// Of workers that join, bytes.
     pub(crate) memory_limit: u64,
+    now_ns: u64,
 }
 
 impl Cluster {
     pub(crate) fn new(n_workers: u32) -> Cluster {
         let mut cluster = Cluster {
-            scheduler: Scheduler::new(),
+            scheduler: Scheduler::default(),
             out: vec![],
             finished: 0,
             failed: 0,
@@ -35,6 +38,7 @@ impl Cluster {
             given: vec![],
             is_checked: false,
             memory_limit: 0,
+            now_ns: 0,
         };
         cluster.event(Event::ClientJoined { client: CLIENT, name: "test".into() });
         (0..n_workers).for_each(|id| cluster.join(id));
@@ -62,7 +66,7 @@ impl Cluster {
 
     pub(crate) fn event(&mut self, event: Event) {
         let before = self.is_checked.then(|| format!("{event:?}"));
-        self.scheduler.handle(0, event, &mut self.out);
+        self.scheduler.handle(self.now_ns, event, &mut self.out);
         if let Some(event) = before {
             assert_eq!(self.scheduler.check(), Vec::<String>::new(), "after {event}");
         }

@@ -135,6 +135,9 @@ impl Scheduler {
     /// A worker made the value.
     pub(crate) fn finish(&mut self, task: TaskRef, worker: WorkerId, nbytes: f32) {
         self.set(task, State::Memory { holder: worker, nbytes });
+        if !self.deaths.is_empty() {
+            self.deaths.remove(&task);
+        }
         self.release_inputs(task);
         self.each_dependent(task, |s, dependent| s.wake(dependent));
         let record = self.table.task(task);
@@ -276,6 +279,9 @@ impl Scheduler {
     fn forget(&mut self, task: TaskRef) {
         self.table.remove_key(task);
         self.table.clear_edges(task);
+        if !self.deaths.is_empty() {
+            self.deaths.remove(&task);
+        }
         self.set(task, State::Forgotten);
         self.each_dependency(task, |s, dependency| {
             let record = s.table.task_mut(dependency);

@@ -110,7 +110,7 @@ impl World {
             events: HashMap::new(),
             n_events: 0,
             links: HashMap::new(),
-            scheduler: Scheduler::new(),
+            scheduler: Scheduler::default(),
             is_turn_due: false,
             scheduler_out: Vec::new(),
             workers: BTreeMap::new(),
@@ -228,7 +228,7 @@ impl World {
             Event::ExecutorUp(worker, id) => {
                 if let Some(executor) = self.executor(worker, id) {
                     executor.is_up = true;
-                    self.executor_says(worker, id, FromExecutor::Ready { pid: 1 });
+                    self.executor_says(worker, id, FromExecutor::Ready { pid: 1, board: None });
                     self.executor_works(worker, id);
                 }
             }
@@ -390,6 +390,8 @@ impl World {
                     let asker = Asker::Worker { worker: id, tasks: tasks.clone() };
                     self.ask(worker, asker, |id| ToHolder::Get { id, tasks });
                 }
+                // Requests to a worker that is gone are answered when it goes.
+                WorkerAction::PeerGone { .. } => {}
                 WorkerAction::Close { .. } => self.worker_ends(id),
                 WorkerAction::Spill { .. }
                 | WorkerAction::Restore { .. }
@@ -478,7 +480,11 @@ impl World {
         if node.executors.remove(&id).is_some() {
             self.oracle.n_deaths += 1;
             self.book.count("an executor died");
-            let event = WorkerEvent::ExecutorLost { executor: id, reason: "signal 11".into() };
+            let event = WorkerEvent::ExecutorLost {
+                executor: id,
+                reason: "signal 11".into(),
+                running: None,
+            };
             let (from, to) = (Place::Executor(worker, id), Place::Worker(worker));
             self.over(from, to, Event::Worker(worker, event));
         }

@@ -33,10 +33,11 @@
 //! # Reading order
 //!
 //! `mapping` (the one place that maps memory), `region`, `ranges`, `arena`, `segment`,
-//! `block`, `fork`, then `direct` (transfers that pass the page cache) and `spill`.
+//! `block`, `board`, `fork`, then `direct` (transfers that pass the page cache) and `spill`.
 
 mod arena;
 mod block;
+mod board;
 mod direct;
 mod error;
 mod fork;
@@ -48,6 +49,7 @@ pub mod spill;
 
 pub use arena::{Arena, ArenaOptions, Slab};
 pub use block::Block;
+pub use board::{Board, Words, read_board};
 pub use error::StoreError;
 pub use fork::is_forked_child;
 pub use region::{Region, RegionId, RegionWatcher};

@@ -133,9 +133,13 @@ impl Worker {
             let next = ready.find(|(_, calls)| !waits || calls.has_dependencies());
             let Some((&key, calls)) = next else { return };
             let each = duration(calls.template);
+            let is_alone = calls.alone;
             let room = |executor: &Executor| {
-                if !executor.is_up {
+                if !executor.is_up || executor.is_reserved() {
                     return 0;
+                }
+                if is_alone {
+                    return u32::from(executor.given.is_empty());
                 }
                 let idle = executor.nthreads.saturating_sub(executor.n_given);
                 let depth = FEED_NS * f64::from(executor.nthreads);
@@ -193,6 +197,7 @@ impl Worker {
             return self.wait_for_exports(calls, missing);
         }
         let executor = &mut self.executors[at];
+        executor.alone = calls.alone;
         executor.teach(calls.template, &self.templates);
         for step in &calls.fused {
             executor.teach(*step, &self.templates);
@@ -448,28 +453,35 @@ impl Worker {
     }
 
     /// An executor died. What ran in it is under suspicion, what only waited in it is not.
-    pub(crate) fn on_executor_lost(&mut self, id: ExecutorId, reason: &str, out: &mut Vec<Action>) {
+    pub(crate) fn on_executor_lost(
+        &mut self,
+        id: ExecutorId,
+        reason: &str,
+        running: Option<&[(TaskId, u32)]>,
+        out: &mut Vec<Action>,
+    ) {
         let Some(at) = self.executors.iter().position(|executor| executor.id == id) else { return };
         let executor = self.executors.remove(at);
-        let mut running = self.options.nthreads;
         let doomed = self.doomed.take_if(|doom| doom.executor == id);
-        let is_alone = running.min(executor.n_given) == 1;
+        let blamed = blamed(&executor, running, self.options.nthreads);
+        let is_alone = blamed.iter().map(|(run, _)| run.count).sum::<u32>() == 1;
+        for &(run, attempt) in &blamed {
+            match &doomed {
+                Some(doom) => self.out_of_memory(run, attempt, doom, is_alone),
+                None => {
+                    let reason = reason.to_owned();
+                    self.progress.push(Progress::Crashed { run, attempt, reason });
+                }
+            }
+        }
         for given in &executor.given {
-            let (run, attempt) = (given.run, given.attempt);
-            let n = running.min(run.count);
-            running -= n;
-            if n > 0
-                && let Some(doom) = &doomed
-            {
-                self.out_of_memory(Run::new(run.layer, run.start, n), attempt, doom, is_alone);
-            } else if n > 0 {
-                let run = Run::new(run.layer, run.start, n);
-                self.progress.push(Progress::Crashed { run, attempt, reason: reason.to_owned() });
+            let mut rest = vec![given.run];
+            for (run, _) in blamed.iter().filter(|(_, attempt)| *attempt == given.attempt) {
+                rest = rest.into_iter().flat_map(|part| part.without(*run)).collect();
             }
-            if n < run.count {
-                let run = Run::new(run.layer, run.start + n, run.count - n);
-                self.progress.push(Progress::Retracted { run, attempt });
-            }
+            let attempt = given.attempt;
+            let back = rest.into_iter().map(|run| Progress::Retracted { run, attempt });
+            self.progress.extend(back);
         }
         let lost = self.held.remove_executor(id);
         for task in lost.iter().flat_map(|run| run.tasks()) {
@@ -496,6 +508,37 @@ impl Worker {
             self.export(task, successor, Some(value));
         }
     }
+}
+
+/// The calls under suspicion after an executor's death: those that it said it ran, as far as it had
+/// been given them. If it said nothing, as many of the first as it had threads.
+fn blamed(
+    executor: &Executor,
+    running: Option<&[(TaskId, u32)]>,
+    nthreads: u32,
+) -> Vec<(Run, u32)> {
+    if let Some(running) = running {
+        let was_given = |task: &TaskId, attempt: u32| {
+            let has = |run: Run| run.intersect(task.run()).is_some();
+            executor.given.iter().any(|given| given.attempt == attempt && has(given.run))
+        };
+        let mut seen: Vec<(Run, u32)> = (running.iter())
+            .filter(|(task, attempt)| was_given(task, *attempt))
+            .map(|(task, attempt)| (task.run(), *attempt))
+            .collect();
+        seen.dedup();
+        return seen;
+    }
+    let mut left = nthreads;
+    let mut first = Vec::new();
+    for given in &executor.given {
+        let n = left.min(given.run.count);
+        left -= n;
+        if n > 0 {
+            first.push((Run::new(given.run.layer, given.run.start, n), given.attempt));
+        }
+    }
+    first
 }
 
 /// The parts of `calls` outside `run`.

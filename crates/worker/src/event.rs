@@ -21,6 +21,9 @@ pub enum Event {
     ExecutorLost {
         executor: ExecutorId,
         reason: String,
+        /// The calls that ran in it, with their attempts, as it had made known; if it had not, the
+        /// ones given first are taken for them.
+        running: Option<Vec<(TaskId, u32)>>,
     },
     FromExecutor {
         executor: ExecutorId,
@@ -39,6 +42,12 @@ pub enum Event {
     Fetched {
         worker: WorkerId,
         values: Vec<(TaskId, Option<Value>)>,
+    },
+    /// The connection to the scheduler ended, and is to be made anew.
+    SchedulerLost,
+    /// A scheduler let this worker in again, in the same life or another one.
+    Joined {
+        is_same_epoch: bool,
     },
     /// The answer to `Spill`: time it took in ns, or why the value could not be written.
     Spilled {
@@ -73,6 +82,10 @@ pub enum Action {
         worker: WorkerId,
         address: String,
         tasks: Vec<TaskId>,
+    },
+    /// Nothing is to be expected of this peer any more.
+    PeerGone {
+        worker: WorkerId,
     },
     /// Write a value to disk under a number of its own; answered by `Spilled`.
     Spill {

@@ -46,6 +46,8 @@ pub(crate) struct Executor {
     pub recalling: bool,
     /// Shared memory that it says it has taken, bytes.
     pub shared_nbytes: u64,
+    /// What it was given last is to have nothing beside it.
+    pub alone: bool,
     /// Live and large values that calls in hand read or that are being exported, and how often:
     /// they are dropped no sooner than these are done, and do not leave for the disk.
     pins: Map<TaskId, u32>,
@@ -66,8 +68,14 @@ impl Executor {
             out: Vec::new(),
             recalling: false,
             shared_nbytes: 0,
+            alone: false,
             pins: Map::default(),
         }
+    }
+
+    /// Whether a call is in hand that is to have nothing beside it.
+    pub fn is_reserved(&self) -> bool {
+        self.alone && !self.given.is_empty()
     }
 
     pub fn teach(&mut self, id: TemplateId, templates: &Map<TemplateId, Template>) {

@@ -162,6 +162,22 @@ impl Held {
         runs
     }
 
+    /// Everything that is held, with its size, in the order of the tasks.
+    pub fn inventory(&self) -> Vec<(Run, u64)> {
+        let mut all = Vec::new();
+        for (id, layer) in &self.layers {
+            for (start, stretch) in layer {
+                let nbytes = match &stretch.form {
+                    Form::Value(value) => value.nbytes(),
+                    Form::Live { nbytes, .. } | Form::Spilled { nbytes, .. } => *nbytes,
+                };
+                all.push((Run::new(*id, *start, stretch.count), nbytes));
+            }
+        }
+        all.sort_unstable();
+        all
+    }
+
     pub fn clear(&mut self) {
         *self = Held::default();
     }

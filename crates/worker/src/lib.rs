@@ -27,13 +27,15 @@
 //! - A damaged record is never handed out: its value counts as lost
 //!   (guarded by `a_damaged_record_is_a_lost_value`).
 //!
-//! Reading order: `event`, `worker`, `calls`, `values`, `held`, `executor`, `governor`, `spilling`.
+//! Reading order: `event`, `worker`, `calls`, `values`, `held`, `membership`, `executor`,
+//! `governor`, `spilling`.
 
 mod calls;
 mod event;
 mod executor;
 mod governor;
 mod held;
+mod membership;
 mod spilling;
 mod values;
 mod worker;

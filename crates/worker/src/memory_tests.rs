@@ -339,7 +339,10 @@ fn the_call_that_takes_all_memory_fails_and_no_other() {
     // It is ended once.
     assert!(!measured(&mut worker, 150 * MIB).contains(&Action::KillExecutor(EXECUTOR)));
     let reason = "killed".to_owned();
-    let told = progress(after(&mut worker, Event::ExecutorLost { executor: EXECUTOR, reason }));
+    let told = progress(after(
+        &mut worker,
+        Event::ExecutorLost { executor: EXECUTOR, reason, running: None },
+    ));
     match &told[0] {
         Progress::Failed { run: failed, failure, .. } => {
             assert_eq!((*failed, failure.kind), (run(0), FailureKind::OutOfMemory));

@@ -391,7 +391,7 @@ impl Worker {
                 "an executor is started anew: it keeps memory that no value needs".to_owned(),
             ));
             out.push(Action::StopExecutor(executor));
-            self.on_executor_lost(executor, "it was started anew", out);
+            self.on_executor_lost(executor, "it was started anew", None, out);
             self.governor.on_measured(Measured::default(), 0, false);
         }
     }

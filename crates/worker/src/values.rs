@@ -8,24 +8,28 @@ use rasker_protocol::{Failure, FromHolder, Progress, ToHolder, Value, WorkerId};
 use std::sync::Arc;
 
 impl Worker {
-    pub(crate) fn on_fetched(&mut self, _from: WorkerId, values: Vec<(TaskId, Option<Value>)>) {
+    pub(crate) fn on_fetched(&mut self, from: WorkerId, values: Vec<(TaskId, Option<Value>)>) {
         for (task, value) in values {
-            if self.fetching.remove(&task).is_none() {
+            // It may have been sent for elsewhere since.
+            if self.fetching.get(&task) != Some(&from) {
                 continue;
             }
+            self.fetching.remove(&task);
             // Nobody may wait for it any more; then it is not kept.
             let wanted = self.wanted_by.get(&task).is_some_and(|numbers| {
                 numbers.iter().any(|number| self.waiting.contains_key(number))
             });
+            let is_copy = self.copying.contains(&task);
             if let Some(value) = value
-                && wanted
+                && (wanted || is_copy)
             {
+                self.copying.remove(&task);
                 let nbytes = value.nbytes();
                 self.keep(task.run(), Form::Value(value), true);
                 self.progress.push(Progress::Copied { run: task.run(), nbytes });
                 self.arrived(task, true);
             } else {
-                self.arrived(task, false);
+                self.not_fetched(task);
             }
         }
     }

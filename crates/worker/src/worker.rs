@@ -52,6 +52,8 @@ pub struct Worker {
     pub(crate) wanted_by: Map<TaskId, Vec<u64>>,
     /// Inputs on their way, and from whom.
     pub(crate) fetching: Map<TaskId, WorkerId>,
+    /// Of those on their way, the ones that are to stay.
+    pub(crate) copying: HashSet<TaskId, foldhash::fast::FixedState>,
     pub(crate) to_fetch: BTreeMap<WorkerId, Vec<TaskId>>,
     pub(crate) exporting: HashSet<TaskId, foldhash::fast::FixedState>,
     pub(crate) requests: Map<u64, Request>,
@@ -61,6 +63,8 @@ pub struct Worker {
     pub(crate) executors: Vec<Executor>,
     pub(crate) n_executors: u32,
     pub(crate) progress: Vec<Progress>,
+    /// There is no scheduler now.
+    pub(crate) is_parted: bool,
     pub(crate) labels: BTreeMap<Run, Label>,
     pub(crate) n_disbelieved: u64,
     pub(crate) governor: Governor,
@@ -88,6 +92,7 @@ impl Worker {
             n_waiting: 0,
             wanted_by: Map::default(),
             fetching: Map::default(),
+            copying: HashSet::default(),
             to_fetch: BTreeMap::new(),
             exporting: HashSet::default(),
             requests: Map::default(),
@@ -97,6 +102,7 @@ impl Worker {
             executors: Vec::new(),
             n_executors: 0,
             progress: Vec::new(),
+            is_parted: false,
             labels: BTreeMap::new(),
             n_disbelieved: 0,
         }
@@ -119,8 +125,8 @@ impl Worker {
                     executor.is_up = true;
                 }
             }
-            Event::ExecutorLost { executor, reason } => {
-                self.on_executor_lost(executor, &reason, out)
+            Event::ExecutorLost { executor, reason, running } => {
+                self.on_executor_lost(executor, &reason, running.as_deref(), out)
             }
             Event::FromExecutor { executor, message } => self.on_executor(executor, message, out),
             Event::Request { reader, local, message } => {
@@ -142,6 +148,8 @@ impl Worker {
                 let status = self.status(if is_on { used } else { memory_nbytes });
                 out.push(Action::ToScheduler(FromWorker::Status(status)));
             }
+            Event::SchedulerLost => self.part(),
+            Event::Joined { is_same_epoch } => self.rejoin(is_same_epoch, out),
             Event::Turn => self.turn(out),
         }
     }
@@ -178,7 +186,12 @@ impl Worker {
                 out.push(Action::ToScheduler(FromWorker::Answer { id, answer }));
             }
             ToWorker::Restart => self.restart(out),
-            ToWorker::Close { reason } => out.push(Action::Close { reason }),
+            ToWorker::Copy(sources) => self.copy(sources),
+            ToWorker::PeersGone(gone) => self.on_peers_gone(&gone, out),
+            // Where a worker can join again, its connection is ended before this gets here.
+            ToWorker::Dismissed { reason } | ToWorker::Close { reason } => {
+                out.push(Action::Close { reason });
+            }
         }
     }
 
@@ -205,7 +218,7 @@ impl Worker {
         found.map_or(String::new(), |(_, label)| label.of(task.index))
     }
 
-    fn restart(&mut self, out: &mut Vec<Action>) {
+    pub(crate) fn restart(&mut self, out: &mut Vec<Action>) {
         self.forgotten.extend(self.governor.clear());
         self.to_restore.clear();
         self.held.clear();
@@ -214,6 +227,7 @@ impl Worker {
         self.waiting.clear();
         self.wanted_by.clear();
         self.fetching.clear();
+        self.copying.clear();
         self.to_fetch.clear();
         self.exporting.clear();
         self.labels.clear();
@@ -257,7 +271,9 @@ impl Worker {
             let id = executor.id;
             executor.speak(|message| out.push(Action::ToExecutor(id, message)));
         }
-        if !self.progress.is_empty() {
+        if self.is_parted {
+            self.progress.clear();
+        } else if !self.progress.is_empty() {
             let progress = std::mem::take(&mut self.progress);
             out.push(Action::ToScheduler(FromWorker::Progress(progress)));
         }
@@ -301,6 +317,7 @@ impl Worker {
             && self.ready.is_empty()
             && self.waiting.is_empty()
             && self.fetching.is_empty()
+            && self.copying.is_empty()
             && self.exporting.is_empty()
             && self.wanted_by.is_empty()
             && self.requests.is_empty()

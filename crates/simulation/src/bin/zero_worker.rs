@@ -23,7 +23,7 @@ struct Cluster {
 
 impl Cluster {
     fn new(n_workers: u32) -> Cluster {
-        let (scheduler, out, spent) = (Scheduler::new(), Vec::new(), Duration::ZERO);
+        let (scheduler, out, spent) = (Scheduler::default(), Vec::new(), Duration::ZERO);
         let mut cluster = Cluster { scheduler, out, spent, n_finished: 0, n_messages: 0 };
         cluster.event(Event::ClientJoined { client: CLIENT, name: "zero".into() });
         for id in 0..n_workers {
