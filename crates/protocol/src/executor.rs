@@ -84,6 +84,10 @@ pub enum FromExecutor {
         id: u64,
         answer: Blob,
     },
+    /// Shared memory that it took so far, bytes; told when it has changed.
+    Shared {
+        nbytes: u64,
+    },
     /// A call gave up its thread, or took it again: calls that may run at once changed by this.
     Seceded {
         by: i32,

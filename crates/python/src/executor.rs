@@ -51,6 +51,13 @@ const LIBRARY_NBYTES_PER_CORE: u64 = 64 << 20;
 /// then, in the call that asked for it, where it would else have to be ended with its process.
 pub fn limit_memory(limit_nbytes: u64) {
     arena().fit(limit_nbytes);
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // What is kept for the next arrays must be little beside the limit.
+        let kept = (limit_nbytes / 16).min(256 << 20) as i32;
+        // SAFETY: as in `keep_freed_memory`.
+        unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, kept) };
+    }
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let data = status.lines().find_map(|line| line.strip_prefix("VmData:"));
     let Some(taken_kib) =

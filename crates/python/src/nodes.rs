@@ -289,6 +289,10 @@ fn server_for(
     }
 }
 
+fn name_of(name: &str, index: u32, nworkers: u32) -> String {
+    if nworkers > 1 { format!("{name}-{index}") } else { name.to_owned() }
+}
+
 /// What the configuration says of schedulers.
 pub fn scheduler_options(py: Python<'_>) -> SchedulerOptions {
     let key = "distributed.scheduler.allowed-failures";
@@ -355,8 +359,7 @@ pub fn run_worker(
     };
     let mut nodes = Vec::new();
     for index in 0..nworkers.max(1) {
-        let own =
-            name.map(|name| if nworkers > 1 { format!("{name}-{index}") } else { name.into() });
+        let own = name.map(|name| name_of(name, index, nworkers));
         let options = WorkerNodeOptions {
             scheduler: place.address.clone(),
             trust: trust.clone(),

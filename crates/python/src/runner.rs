@@ -374,6 +374,14 @@ impl Runner for PythonRunner {
         })
     }
 
+    fn shared_nbytes(&self) -> u64 {
+        // Without a limit nobody asks, and objects of this process are counted with it.
+        match self.memory_limit.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.arena.nbytes_reserved() as u64,
+        }
+    }
+
     fn trim(&self) {
         self.arena.trim();
         #[cfg(target_env = "gnu")]

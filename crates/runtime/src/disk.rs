@@ -46,7 +46,7 @@ pub(crate) struct Disk {
 fn default_parent() -> PathBuf {
     const TMPFS: i64 = 0x0102_1994;
     let chosen = std::env::temp_dir();
-    let is_memory = rustix::fs::statfs(&chosen).is_ok_and(|found| found.f_type as i64 == TMPFS);
+    let is_memory = rustix::fs::statfs(&chosen).is_ok_and(|found| found.f_type == TMPFS);
     let on_disk = Path::new("/var/tmp");
     let is_default = std::env::var_os("TMPDIR").is_none();
     if is_memory && is_default && on_disk.is_dir() { on_disk.to_owned() } else { chosen }
@@ -70,12 +70,17 @@ impl Disk {
     pub fn open(&mut self, memory_limit_nbytes: u64) {
         self.arena.fit(memory_limit_nbytes);
         if self.parent.is_dir() {
-            self.to_writer(Job::Clean);
+            self.ask_writer(Job::Clean);
         }
     }
 
+    /// Memory in which values lie that came back.
+    pub fn nbytes_in_memory(&self) -> u64 {
+        self.arena.nbytes_reserved() as u64
+    }
+
     pub fn write(&mut self, record: u64, value: Value) {
-        self.to_writer(Job::Write { record, value });
+        self.ask_writer(Job::Write { record, value });
     }
 
     pub fn read(&mut self, record: u64) {
@@ -89,7 +94,7 @@ impl Disk {
         self.shelf.records.lock().remove(&record);
     }
 
-    fn to_writer(&mut self, job: Job) {
+    fn ask_writer(&mut self, job: Job) {
         if self.writer.is_none() {
             self.writer = self.start("rasker-disk-write");
         }
@@ -195,10 +200,12 @@ impl Side {
             return Err(StoreError::Damaged { key_hash: record, what });
         };
         let nbytes = spilled.len();
-        if (nbytes as usize) < SEGMENT_NBYTES_MIN {
+        let is_large = nbytes as usize >= SEGMENT_NBYTES_MIN;
+        let slab = is_large.then(|| self.arena.allocate(nbytes as usize).ok()).flatten();
+        let Some(mut slab) = slab else {
+            // Too little shared memory is no reason to lose a value.
             return Ok(Value::Encoded { blob: spilled.read()?.into(), nbytes });
-        }
-        let mut slab = self.arena.allocate(nbytes as usize)?;
+        };
         spilled.read_into(&mut slab)?;
         Ok(Value::Encoded { blob: Blob::Local(Arc::new(slab.seal())), nbytes })
     }

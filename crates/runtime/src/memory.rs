@@ -35,16 +35,17 @@ impl CoreMemory {
     }
 }
 
-/// Anonymous resident memory of a process. Shared memory is what values lie in, and is counted by
-/// those: here, a page that a process has mapped twice would count twice.
-pub(crate) fn process_nbytes(pid: u32) -> Option<u64> {
+/// Anonymous resident memory of a process, and shared memory that it has mapped: of the latter, a
+/// page that is mapped twice counts twice.
+pub(crate) fn process_nbytes(pid: u32) -> Option<(u64, u64)> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let kib = |name: &str| -> Option<u64> {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim().strip_suffix("kB")?.trim().parse().ok()
     };
     // Kernels before 4.5 do not tell it apart.
-    kib("RssAnon:").or_else(|| kib("VmRSS:")).map(|kib| kib << 10)
+    let own = kib("RssAnon:").or_else(|| kib("VmRSS:"))?;
+    Some((own << 10, kib("RssShmem:").unwrap_or(0) << 10))
 }
 
 /// When to look again, if so many bytes are left: well before they can be gone.
@@ -59,9 +60,9 @@ mod tests {
 
     #[test]
     fn memory_that_is_written_to_is_seen() {
-        let before = process_nbytes(std::process::id()).unwrap();
+        let before = process_nbytes(std::process::id()).unwrap().0;
         let filled = vec![1u8; 64 << 20];
-        let after = process_nbytes(std::process::id()).unwrap();
+        let after = process_nbytes(std::process::id()).unwrap().0;
         assert!(after >= before + (60 << 20), "{before} and then {after} bytes");
         drop(filled);
         assert_eq!(process_nbytes(u32::MAX), None);

@@ -12,7 +12,7 @@ use rasker_store::Board;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Results are reported at least this often while calls run.
@@ -20,6 +20,9 @@ pub(crate) const REPORT_EVERY: Duration = Duration::from_millis(1);
 
 /// After this many ticks without work the reporting thread sleeps until there is some.
 const TICKS_IDLE: u32 = 20;
+
+/// Shared memory is reported when it has changed by so much.
+const SHARED_STEP_NBYTES: u64 = 2 << 20;
 
 /// What is reported; called from any thread.
 pub type Report = Box<dyn Fn(FromExecutor) + Send + Sync>;
@@ -51,6 +54,8 @@ struct Shared {
     /// Whether the thread that reports while calls run is asleep.
     ticker_sleeps: AtomicBool,
     ticker: Mutex<bool>,
+    /// Shared memory that was reported last.
+    told_nbytes: AtomicU64,
     wake_ticker: Condvar,
 }
 
@@ -85,6 +90,7 @@ impl Pool {
             n_cancelled: AtomicU32::new(0),
             ticker_sleeps: AtomicBool::new(false),
             ticker: Mutex::new(false),
+            told_nbytes: AtomicU64::new(0),
             wake_ticker: Condvar::new(),
         });
         let ticking = shared.clone();
@@ -116,12 +122,16 @@ impl Pool {
                     shared.work_came.notify_one();
                 }
             }
-            ToExecutor::Drop(runs) => shared.runner.drop_values(&runs),
+            ToExecutor::Drop(runs) => {
+                shared.runner.drop_values(&runs);
+                shared.report_memory();
+            }
             ToExecutor::Export(tasks) => {
                 for (task, value) in tasks {
                     let value = shared.runner.export(task, value);
                     (shared.report)(FromExecutor::Exported { task, value });
                 }
+                shared.report_memory();
             }
             ToExecutor::Recall => {
                 let calls = std::mem::take(&mut shared.queue.lock().calls);
@@ -143,7 +153,10 @@ impl Pool {
                 };
                 std::thread::Builder::new().name(name).spawn(answer).expect("a thread can start");
             }
-            ToExecutor::Trim => shared.runner.trim(),
+            ToExecutor::Trim => {
+                shared.runner.trim();
+                shared.report_memory();
+            }
             ToExecutor::Close => return false,
         }
         true
@@ -266,6 +279,7 @@ impl Shared {
             if n_idle < TICKS_IDLE {
                 self.wake_ticker.wait_for(&mut closed, REPORT_EVERY);
                 self.flush();
+                self.report_memory();
                 continue;
             }
             self.ticker_sleeps.store(true, Ordering::SeqCst);
@@ -274,6 +288,16 @@ impl Shared {
             }
             self.ticker_sleeps.store(false, Ordering::SeqCst);
             n_idle = 0;
+        }
+    }
+
+    /// Says how much shared memory was taken, if that has changed by much.
+    fn report_memory(&self) {
+        let nbytes = self.runner.shared_nbytes();
+        let told = self.told_nbytes.load(Ordering::Relaxed);
+        if nbytes.abs_diff(told) >= SHARED_STEP_NBYTES {
+            self.told_nbytes.store(nbytes, Ordering::Relaxed);
+            (self.report)(FromExecutor::Shared { nbytes });
         }
     }
 

@@ -15,6 +15,10 @@ pub trait Runner: Send + Sync + 'static {
     fn drop_values(&self, runs: &[Run]);
     /// Bytes of a live value, or of the object given; none if it is not here any more.
     fn export(&self, task: TaskId, value: Option<Value>) -> Result<Option<Value>, Arc<Failure>>;
+    /// Shared memory taken so far, bytes; 0 where nobody counts it.
+    fn shared_nbytes(&self) -> u64 {
+        0
+    }
     /// Gives memory that is not in use back to the system.
     fn trim(&self) {}
     /// Bytes of shared memory that objects of this executor live in, told whenever they change: no

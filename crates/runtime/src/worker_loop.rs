@@ -169,15 +169,21 @@ impl Loop {
         if self.around.options.memory.limit_nbytes == 0 {
             return;
         }
-        let core_nbytes = match self.around.core_memory {
+        let in_core = match self.around.core_memory {
             CoreMemory::Values => 0,
             CoreMemory::Process { n_workers } => {
-                process_nbytes(std::process::id()).unwrap_or(0) / u64::from(n_workers.max(1))
+                let own = process_nbytes(std::process::id()).map_or(0, |(own, _)| own);
+                let arena = self.around.link.arena.as_ref().map_or(0, |a| a.nbytes_reserved());
+                (own + arena as u64) / u64::from(n_workers.max(1))
             }
         };
-        let mut executors: Vec<(ExecutorId, u64)> = (self.executors.iter())
-            .filter_map(|(id, executor)| Some((*id, executor.nbytes()?)))
-            .collect();
+        let core_nbytes = in_core + self.disk.nbytes_in_memory();
+        let mut executors = Vec::with_capacity(self.executors.len());
+        for (id, executor) in &self.executors {
+            if let Some((own, shared)) = executor.pid().and_then(process_nbytes) {
+                executors.push((*id, own, shared));
+            }
+        }
         executors.sort_unstable();
         let event = Event::Measured(Measured { core_nbytes, executors });
         self.machine.handle(event, &mut self.out);

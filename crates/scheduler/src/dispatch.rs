@@ -8,7 +8,7 @@
 use crate::peer::{DEPTH_NS, Depth, Load};
 use crate::queue::Entry;
 use crate::scheduler::Scheduler;
-use crate::table::{Recipe, State, Task};
+use crate::table::{Recipe, State, Task, TaskRef};
 use rasker_graph::TaskId;
 use rasker_protocol::{Priority, ToWorker, WorkerId};
 use std::cmp::{Ordering, Reverse};
@@ -149,6 +149,7 @@ impl Scheduler {
         let template = self.template_of(entry.task()).expect("a task with a recipe");
         let duration = self.templates.duration_ns(template);
         let cost = (duration, self.templates.result_nbytes(template));
+        let load = Load { depth: self.depth_for(id, entry.task(), load.depth), ..load };
         if self.worker(id).expect("alive").room(load, cost) == 0 {
             return None;
         }
@@ -163,12 +164,29 @@ impl Scheduler {
         Some(duration)
     }
 
+    /// A worker whose memory fills up gets no large inputs in advance.
+    fn depth_for(&self, id: WorkerId, task: TaskRef, depth: Depth) -> Depth {
+        let worker = self.worker(id).expect("alive");
+        if !worker.status.is_crowded {
+            return depth;
+        }
+        let mut dependencies = crate::table::TaskList::new();
+        self.table.dependencies(task, &mut dependencies);
+        let nbytes = dependencies.iter().map(|dependency| match self.state(*dependency) {
+            State::Memory { nbytes, .. } => f64::from(nbytes),
+            _ => 0.0,
+        });
+        if worker.is_filled_by(nbytes.sum()) { Depth::Threads } else { depth }
+    }
+
     /// Whether a worker's memory fills up and roots of a layer would fill it further.
     fn is_crowded_by(&self, id: WorkerId, slot: u32) -> bool {
         let worker = self.worker(id).expect("alive");
+        if !worker.status.is_crowded {
+            return false;
+        }
         let Recipe::Map(map) = &self.table.layer(slot).recipe else { return false };
-        let nbytes = self.templates.result_nbytes(map.template);
-        worker.status.is_crowded && worker.is_filled_by(nbytes)
+        worker.is_filled_by(self.templates.result_nbytes(map.template))
     }
 
     /// The first of the entries beside a worker and those that anybody may take; when its memory

@@ -21,6 +21,8 @@
 //! - A report of an old attempt or incarnation changes nothing but a counter
 //!   (guarded by `a_late_result_is_dropped`).
 //! - No cascade recurses (guarded by `a_chain_of_a_million_is_released`).
+//! - Where memory fills up, values are used up before new ones are made
+//!   (guarded by `a_crowded_worker_uses_up_values_first`).
 //! - Roots are withheld: a worker never has more than a few milliseconds of work in hand
 //!   (guarded by `roots_are_withheld`).
 //! - A worker that is silent for too long is lost, and never because this scheduler was held up
@@ -59,5 +61,7 @@ mod wishes;
 pub use event::{Action, Event};
 pub use scheduler::{Scheduler, SchedulerOptions};
 
+#[cfg(test)]
+mod memory_tests;
 #[cfg(test)]
 mod tests;

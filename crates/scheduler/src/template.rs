@@ -101,8 +101,8 @@ impl Templates {
         let state = self.slots[ix as usize].as_mut().expect("a template in use");
         let seen = (elapsed_ns as f64 / f64::from(count)).max(LEAST_NS);
         let each = nbytes as f64 / f64::from(count);
-        state.result_nbytes +=
-            if each > state.result_nbytes { 0.5 } else { 0.1 } * (each - state.result_nbytes);
+        let known = if state.duration_ns.is_some() { state.result_nbytes } else { each };
+        state.result_nbytes = known + if each > known { 0.5 } else { 0.1 } * (each - known);
         state.duration_ns = Some(match state.duration_ns {
             None => seen,
             // The first calls pay for imports and cold caches: fall fast, rise slowly.

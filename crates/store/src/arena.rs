@@ -50,6 +50,7 @@ pub(crate) struct Shared {
     warm_nbytes: AtomicUsize,
     /// Likewise.
     region_nbytes: AtomicUsize,
+    limit_nbytes: AtomicUsize,
     page_nbytes: usize,
     state: Mutex<State>,
 }
@@ -91,6 +92,7 @@ impl Arena {
         let shared = Shared {
             warm_nbytes: AtomicUsize::new(options.warm_nbytes),
             region_nbytes: AtomicUsize::new(options.region_nbytes),
+            limit_nbytes: AtomicUsize::new(options.limit_nbytes),
             options,
             page_nbytes,
             state: Mutex::default(),
@@ -98,8 +100,9 @@ impl Arena {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Fits the arena to a process that may use so much memory: only a small part of it is kept for
-    /// the next values, and regions are small, so that they become free as a whole.
+    /// Fits the arena to a process that may use so much memory: no more is taken, only a small part
+    /// of it is kept for the next values, and regions are small, so that they become free as a
+    /// whole.
     pub fn fit(&self, memory_limit_nbytes: u64) {
         let limit = usize::try_from(memory_limit_nbytes).unwrap_or(usize::MAX);
         let warm_nbytes = (limit / 16).min(self.shared.options.warm_nbytes);
@@ -107,6 +110,8 @@ impl Arena {
         let region_nbytes = (limit / 64).clamp(RESERVE_STEP_NBYTES, most.max(RESERVE_STEP_NBYTES));
         self.shared.warm_nbytes.store(warm_nbytes, Ordering::Relaxed);
         self.shared.region_nbytes.store(region_nbytes, Ordering::Relaxed);
+        let limit_nbytes = limit.min(self.shared.options.limit_nbytes);
+        self.shared.limit_nbytes.store(limit_nbytes, Ordering::Relaxed);
         self.shared.trim(warm_nbytes);
     }
 
@@ -202,7 +207,7 @@ impl Shared {
             wanted_nbytes,
             reserved_nbytes: state.reserved_nbytes,
             in_use_nbytes: state.in_use_nbytes,
-            limit_nbytes: self.options.limit_nbytes,
+            limit_nbytes: self.limit_nbytes.load(Ordering::Relaxed),
         }
     }
 
@@ -231,7 +236,7 @@ impl Shared {
     /// Sees to it that reserving `len` more bytes keeps within the limit, if need be by returning
     /// idle regions.
     fn make_room(&self, nbytes: usize, len: usize) -> Result<(), StoreError> {
-        let limit = self.options.limit_nbytes;
+        let limit = self.limit_nbytes.load(Ordering::Relaxed);
         if self.state.lock().reserved_nbytes.saturating_add(len) <= limit {
             return Ok(());
         }
@@ -256,7 +261,8 @@ impl Shared {
         let (&index, region) = state.regions.iter().find(|(_, region)| fits(region))?;
         let tail = region.reserved_nbytes;
         let tail_room = region.memory.nbytes() - tail;
-        let limit_room = self.options.limit_nbytes.saturating_sub(state.reserved_nbytes);
+        let limit = self.limit_nbytes.load(Ordering::Relaxed);
+        let limit_room = limit.saturating_sub(state.reserved_nbytes);
         let offset = state.free.take_ending_at(index, tail).unwrap_or(tail);
         // A free range as long as `len` would have been claimed warm, but another thread may just
         // have given one back.

@@ -33,12 +33,12 @@
 //! # Reading order
 //!
 //! `mapping` (the one place that maps memory), `region`, `ranges`, `arena`, `segment`,
-//! `block`, `board`, `fork`, then `blocks` (direct transfers) and `spill`.
+//! `block`, `board`, `fork`, then `direct` (transfers that pass the page cache) and `spill`.
 
 mod arena;
 mod block;
-mod blocks;
 mod board;
+mod direct;
 mod error;
 mod fork;
 mod mapping;

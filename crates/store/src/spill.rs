@@ -23,7 +23,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::blocks::{BLOCK_NBYTES, BlockFile, is_refused, open_flags};
+use crate::direct::{BLOCK_NBYTES, BlockFile, is_refused, open_flags};
 use crate::{StoreError, checksum, random_bytes};
 
 const MAGIC: [u8; 8] = *b"RSKRSPIL";

@@ -121,12 +121,17 @@ impl Worker {
     pub(crate) fn feed(&mut self) {
         let is_tight = self.governor.is_tight(&self.held);
         loop {
-            if self.governor.is_paused && self.is_running() {
+            let is_paused = self.governor.is_paused;
+            if is_paused && self.is_running() {
                 return;
             }
+            // What reads values may make room; what makes new ones waits for the disk.
+            let waits = is_paused && self.governor.waits_for_disk();
             let durations = &self.durations;
             let duration = |id| durations.get(&id).copied().unwrap_or(UNKNOWN_NS);
-            let Some((&key, calls)) = self.ready.first_key_value() else { return };
+            let mut ready = self.ready.iter();
+            let next = ready.find(|(_, calls)| !waits || calls.has_dependencies());
+            let Some((&key, calls)) = next else { return };
             let each = duration(calls.template);
             let is_alone = calls.alone;
             let room = |executor: &Executor| {
@@ -201,8 +206,7 @@ impl Worker {
         executor.give(ExecutorCalls { run, attempt, template, label, work }, reads);
     }
 
-    /// Whether a value is in shared memory, and large enough to matter; live ones are pinned in any
-    /// case.
+    /// Whether a value is here as bytes, and large enough to matter; live ones are pinned anyway.
     fn is_large_here(&self, task: TaskId) -> bool {
         self.governor.get(task).is_some() && matches!(self.held.get(task), Some(Form::Value(_)))
     }
@@ -298,6 +302,7 @@ impl Worker {
                 };
                 out.push(Action::ToScheduler(FromWorker::Answer { id, answer }));
             }
+            FromExecutor::Shared { nbytes } => self.on_shared(id, nbytes, out),
             FromExecutor::Seceded { by } => {
                 let executor = self.executor_mut(id).expect("just seen");
                 executor.nthreads = executor.nthreads.saturating_add_signed(by);

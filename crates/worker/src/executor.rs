@@ -44,6 +44,8 @@ pub(crate) struct Executor {
     dropped: Vec<TaskId>,
     pub out: Vec<ToExecutor>,
     pub recalling: bool,
+    /// Shared memory that it says it has taken, bytes.
+    pub shared_nbytes: u64,
     /// What it was given last is to have nothing beside it.
     pub alone: bool,
     /// Live and large values that calls in hand read or that are being exported, and how often:
@@ -65,6 +67,7 @@ impl Executor {
             dropped: Vec::new(),
             out: Vec::new(),
             recalling: false,
+            shared_nbytes: 0,
             alone: false,
             pins: Map::default(),
         }

@@ -25,9 +25,15 @@ const CROWDED: f64 = 0.2;
 const SLACK: f64 = 0.05;
 /// Values on their way out take this share of the limit at most, and at least so many bytes.
 const LEAVING: f64 = 0.125;
-const LEAVING_NBYTES_MIN: u64 = 32 << 20;
+const LEAVING_NBYTES_MIN: u64 = 8 << 20;
 /// A call is to blame if memory grew by this share of the limit under it.
 const BLAME: f64 = 0.25;
+/// Executors are told to give memory back no more often than after so many measurements: usually,
+/// and beyond the last threshold.
+const TRIM_EVERY: u32 = 5;
+const TRIM_AGAIN: u32 = 3;
+/// An executor that does not grow is ended after so many measurements beyond the last threshold.
+const OVER_MAX: u32 = 20;
 /// After a disk has refused a value it is left alone for so many ticks.
 const REST_TICKS: u32 = 2;
 
@@ -67,18 +73,24 @@ impl MemoryOptions {
     }
 }
 
+/// Memory that was taken a moment ago need not be seen yet.
+const SHARED_UNSEEN_NBYTES: u64 = 64 << 20;
+/// Whoever waits for a disk that takes nothing does so for this long: a minute.
+const PATIENCE_TICKS: u32 = 120;
+
 /// What was measured of a worker's processes, bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Measured {
     /// Outside executors.
     pub core_nbytes: u64,
-    /// Of executors that are processes of their own.
-    pub executors: Vec<(ExecutorId, u64)>,
+    /// Of executors that are processes of their own: memory of their own, and shared memory that
+    /// they have mapped, of which the latter is an upper bound.
+    pub executors: Vec<(ExecutorId, u64, u64)>,
 }
 
 impl Measured {
     fn total(&self) -> u64 {
-        self.core_nbytes + self.executors.iter().map(|(_, nbytes)| nbytes).sum::<u64>()
+        self.core_nbytes + self.executors.iter().map(|(_, own, _)| own).sum::<u64>()
     }
 }
 
@@ -130,7 +142,17 @@ pub(crate) struct Governor {
     pub measured: Measured,
     /// A call ended since the last measurement; what executors had when one ended.
     pub has_ended: bool,
-    floor: Vec<(ExecutorId, u64)>,
+    floor: (Vec<(ExecutorId, u64)>, u64),
+    held_nbytes: u64,
+    /// Why the disk took no value the last time, and for how long that has been so.
+    pub trouble: Option<String>,
+    trouble_ticks: u32,
+    shared: Vec<(ExecutorId, u64)>,
+    shared_nbytes: u64,
+    /// Measurements in a row beyond the last threshold.
+    n_over: u32,
+    /// Measurements since executors were told to give memory back.
+    pub n_since_trim: u32,
     /// Measurements in a row while nothing ran and the worker was paused.
     pub n_idle: u32,
     /// Bytes of live values that left since the last measurement.
@@ -277,40 +299,83 @@ impl Governor {
 
     pub fn tick(&mut self) {
         self.rest = self.rest.saturating_sub(1);
+        self.trouble_ticks = if self.trouble.is_some() { self.trouble_ticks + 1 } else { 0 };
+    }
+
+    /// The disk takes nothing more, for now.
+    pub fn refuse(&mut self, reason: &str) {
+        self.rest = REST_TICKS;
+        self.trouble = Some(reason.to_owned());
     }
 
     fn can_write(&self) -> bool {
         self.options.has_disk && self.rest == 0 && self.disk_nbytes < self.options.disk_nbytes_max
     }
 
-    pub fn on_measured(&mut self, measured: Measured, is_idle: bool) {
+    /// Executors have taken so much shared memory, as they say.
+    pub fn on_shared(&mut self, shared: impl Iterator<Item = (ExecutorId, u64)>) {
+        self.shared.clear();
+        self.shared.extend(shared);
+        self.shared_nbytes = self.shared.iter().map(|(id, told)| self.shared_of(*id, *told)).sum();
+    }
+
+    /// What an executor says of its shared memory counts as far as it can be.
+    fn shared_of(&self, id: ExecutorId, told: u64) -> u64 {
+        let seen = self.measured.executors.iter().find(|(other, ..)| *other == id);
+        seen.map_or(told, |(_, _, mapped)| told.min(mapped + SHARED_UNSEEN_NBYTES))
+    }
+
+    pub fn on_measured(&mut self, measured: Measured, held_nbytes: u64, is_idle: bool) {
         let before = std::mem::replace(&mut self.measured, measured);
         if std::mem::take(&mut self.has_ended) {
-            self.floor = before.executors;
+            let total = |(id, own, _): (ExecutorId, u64, u64)| (id, own + self.told_shared(id));
+            self.floor = (before.executors.into_iter().map(total).collect(), self.held_nbytes);
         }
+        self.shared_nbytes = self.shared.iter().map(|(id, told)| self.shared_of(*id, *told)).sum();
+        self.held_nbytes = held_nbytes;
         self.n_idle = if is_idle { self.n_idle + 1 } else { 0 };
         if !self.is_paused {
             self.has_trimmed = false;
         }
         self.left_nbytes = 0;
+        self.n_since_trim = self.n_since_trim.saturating_add(1);
     }
 
-    /// Whether an executor took a good part of the limit since a call ended the last time.
-    pub fn has_grown(&self, executor: ExecutorId, nbytes: u64) -> bool {
-        let floor = self.floor.iter().find(|(id, _)| *id == executor);
-        let grown = nbytes - floor.map_or(0, |(_, nbytes)| *nbytes).min(nbytes);
-        grown > self.options.share(BLAME)
+    /// Counts measurements beyond the last threshold.
+    pub fn count_over(&mut self, held: &Held) {
+        let is_over = self.used(held) > self.options.share(self.options.terminate);
+        self.n_over = if is_over { self.n_over + 1 } else { 0 };
+    }
+
+    fn told_shared(&self, id: ExecutorId) -> u64 {
+        let told = self.shared.iter().find(|(other, _)| *other == id);
+        told.map_or(0, |(id, told)| self.shared_of(*id, *told))
+    }
+
+    /// Whether an executor took a good part of the limit since a call ended the last time, beside
+    /// the values that are held.
+    pub fn has_grown(&self, executor: ExecutorId, nbytes: u64, held: &Held) -> bool {
+        let (executors, held_before) = &self.floor;
+        let before = executors.iter().find(|(id, _)| *id == executor).map_or(0, |(_, n)| *n);
+        let own_before = before.saturating_sub(*held_before);
+        let own = nbytes.saturating_sub(held.nbytes).saturating_sub(own_before);
+        own.min(nbytes.saturating_sub(before)) > self.options.share(BLAME)
+    }
+
+    /// Whether values could leave but for the disk, which is given some time.
+    pub fn waits_for_disk(&self) -> bool {
+        self.trouble.is_some() && self.trouble_ticks < PATIENCE_TICKS
     }
 
     pub fn is_moving(&self) -> bool {
         self.leaving_nbytes + self.coming_nbytes + self.wanted_nbytes > 0
     }
 
-    /// Memory in use, bytes: as measured, with the segments that no measurement sees, and never
-    /// less than what is held.
+    /// Memory in use, bytes: as measured, with the shared memory that executors have taken, and
+    /// never less than what is held.
     pub fn used(&self, held: &Held) -> u64 {
         let measured = self.measured.total().saturating_sub(self.left_nbytes);
-        (measured + held.segment_nbytes).max(held.nbytes) + self.coming_nbytes
+        (measured + self.shared_nbytes).max(held.nbytes) + self.coming_nbytes
     }
 
     /// Bytes that have still to leave.
@@ -343,9 +408,9 @@ impl Governor {
         })
     }
 
-    /// Whether a value of so many bytes may come back now.
-    pub fn has_room_for(&self, nbytes: u64, held: &Held) -> bool {
-        self.coming_nbytes == 0 && self.leaving_nbytes == 0
+    /// Whether a value of so many bytes may come back now. Where nothing else can happen, it may.
+    pub fn has_room_for(&self, nbytes: u64, held: &Held, is_running: bool) -> bool {
+        !is_running && self.coming_nbytes == 0 && self.leaving_nbytes == 0
             || self.used(held) + nbytes <= self.options.share(self.options.spill)
     }
 
@@ -367,6 +432,15 @@ impl Governor {
         self.is_on() && self.used(held) > self.options.share(self.options.spill)
     }
 
+    /// Whether executors are to give back memory that no value needs: before values leave for it,
+    /// and before any of them has to end.
+    pub fn is_trim_due(&self, held: &Held) -> bool {
+        let used = self.used(held);
+        let is_over = used > self.options.share(self.options.terminate);
+        let after = if is_over { TRIM_AGAIN } else { TRIM_EVERY };
+        used > self.options.share(self.options.spill) && self.n_since_trim > after
+    }
+
     /// The executor that has to end: it alone can bring memory back below the last threshold.
     pub fn doomed(&self, held: &Held) -> Option<(ExecutorId, u64)> {
         let used = self.used(held);
@@ -377,7 +451,13 @@ impl Governor {
         if self.leaving_nbytes > 0 && used <= self.options.limit_nbytes {
             return None;
         }
-        self.measured.executors.iter().copied().max_by_key(|(_, nbytes)| *nbytes)
+        let total = |(id, own, _): &(ExecutorId, u64, u64)| (*id, own + self.told_shared(*id));
+        let largest = self.measured.executors.iter().map(total).max_by_key(|(_, nbytes)| *nbytes);
+        // One that does not grow gets the time to give back what it does not need.
+        let is_due = |(id, nbytes): &(ExecutorId, u64)| {
+            self.n_over >= OVER_MAX || self.has_grown(*id, *nbytes, held)
+        };
+        largest.filter(is_due)
     }
 
     /// Bytes of spilled values, as they are told.

@@ -1,7 +1,7 @@
 //! What this worker holds: stretches of small values, single values, live values of executors.
 
 use crate::Map;
-use rasker_graph::{Blob, LayerId, Run, TaskId};
+use rasker_graph::{LayerId, Run, TaskId};
 use rasker_protocol::{ExecutorId, Value};
 use std::collections::BTreeMap;
 
@@ -46,10 +46,9 @@ struct Stretch {
 #[derive(Default, Debug)]
 pub(crate) struct Held {
     layers: Map<LayerId, BTreeMap<u32, Stretch>>,
-    /// Bytes in memory, and among them those of live values and of segments.
+    /// Bytes in memory, and those of live values among them.
     pub nbytes: u64,
     pub live_nbytes: u64,
-    pub segment_nbytes: u64,
 }
 
 impl Held {
@@ -71,9 +70,6 @@ impl Held {
         add(&mut self.nbytes);
         match form {
             Form::Live { .. } => add(&mut self.live_nbytes),
-            Form::Value(Value::Encoded { blob: Blob::Local(_), .. }) => {
-                add(&mut self.segment_nbytes);
-            }
             Form::Value(_) | Form::Spilled { .. } => {}
         }
     }

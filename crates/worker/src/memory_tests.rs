@@ -65,7 +65,7 @@ fn written(worker: &mut Worker, (record, nbytes): (u64, u64)) -> Vec<Action> {
 }
 
 fn measured(worker: &mut Worker, nbytes: u64) -> Vec<Action> {
-    let executors = vec![(EXECUTOR, nbytes)];
+    let executors = vec![(EXECUTOR, nbytes, 0)];
     after(worker, Event::Measured(Measured { core_nbytes: 0, executors }))
 }
 
@@ -95,8 +95,9 @@ fn inputs_in_use_stay_in_memory() {
     // There is only the newest left that may leave.
     let actions = put(&mut worker, 3, 35 * MIB);
     assert!(spills(&actions).iter().all(|(_, nbytes)| *nbytes != 30 * MIB), "{actions:?}");
-    for spill in spills(&actions) {
-        written(&mut worker, spill);
+    let mut open = spills(&actions);
+    while let Some(spill) = open.pop() {
+        open.extend(spills(&written(&mut worker, spill)));
     }
     let done =
         Done { run, attempt: 0, elapsed_ns: 100, outcome: Outcome::Values(Column::range(0, 1, 1)) };

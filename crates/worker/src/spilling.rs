@@ -12,11 +12,13 @@ use rasker_protocol::{
 use std::sync::Arc;
 
 /// Inputs of so many ready calls are kept, and read back before they are asked for.
-const AHEAD: usize = 4;
+const AHEAD: usize = 8;
 /// What is read ahead takes this share of the limit at most.
-const AHEAD_SHARE: f64 = 0.1;
+const AHEAD_SHARE: f64 = 0.25;
 /// An executor that holds so much beyond its values while nothing runs is started anew.
 const RECYCLE_SHARE: f64 = 0.5;
+/// Memory is full of values if they take this share of the limit.
+const FULL_SHARE: f64 = 0.5;
 /// So many measurements without change come before that.
 const RECYCLE_AFTER: u32 = 20;
 
@@ -83,7 +85,7 @@ impl Worker {
                 let Some(task) = self.governor.victim(pinned) else { break };
                 self.send_away(task, out);
             }
-        } else if self.governor.is_spilling && self.governor.leaving_nbytes == 0 {
+        } else if self.governor.n_away == 0 && self.governor.leaving_nbytes == 0 {
             self.governor.is_spilling = false;
         }
         self.read_back(out);
@@ -154,7 +156,10 @@ impl Worker {
     fn write(&mut self, task: TaskId, value: Value, out: &mut Vec<Action>) {
         match self.governor.begin_record(task) {
             Some(record) => out.push(Action::Spill { record, value }),
-            None => self.governor.set(task, Stage::Stuck),
+            None => {
+                self.governor.set(task, Stage::Here);
+                self.governor.refuse("the quota of the disk is used up");
+            }
         }
     }
 
@@ -191,9 +196,13 @@ impl Worker {
             Ok(elapsed_ns) => {
                 self.governor.disk.written_nbytes += nbytes;
                 self.governor.disk.write_ns += elapsed_ns;
+                self.governor.trouble = None;
             }
             Err(reason) => {
-                out.push(Action::Log(format!("a value stays in memory: {reason}")));
+                if self.governor.trouble.is_none() {
+                    out.push(Action::Log(format!("values stay in memory: {reason}")));
+                }
+                self.governor.trouble = Some(reason);
             }
         }
         match self.governor.end_record(record, nbytes, is_whole) {
@@ -237,7 +246,7 @@ impl Worker {
                 self.to_restore.pop_front();
                 continue;
             };
-            if !self.governor.has_room_for(nbytes, &self.held) {
+            if !self.governor.has_room_for(nbytes, &self.held, self.is_running()) {
                 break;
             }
             self.to_restore.pop_front();
@@ -270,7 +279,12 @@ impl Worker {
             }
             Err(reason) => {
                 self.governor.disk.n_lost += 1;
-                out.push(Action::Log(format!("a spilled value is lost: {reason}")));
+                if self.governor.disk.n_lost.is_power_of_two() {
+                    let n = self.governor.disk.n_lost;
+                    out.push(Action::Log(format!(
+                        "a spilled value is lost ({n} so far): {reason}"
+                    )));
+                }
                 self.let_go(task.run());
                 self.progress.push(Progress::Dropped { runs: vec![task.run()] });
                 None
@@ -281,9 +295,24 @@ impl Worker {
         self.arrived(task, is_here);
     }
 
+    /// An executor has taken shared memory or given it back.
+    pub(crate) fn on_shared(&mut self, id: ExecutorId, nbytes: u64, out: &mut Vec<Action>) {
+        self.executor_mut(id).expect("the executor that speaks").shared_nbytes = nbytes;
+        self.governor.on_shared(self.executors.iter().map(|e| (e.id, e.shared_nbytes)));
+        self.end_who_grows(out);
+    }
+
     pub(crate) fn on_measured(&mut self, measured: Measured, out: &mut Vec<Action>) {
         let is_idle = self.governor.is_paused && !self.is_running();
-        self.governor.on_measured(measured, is_idle);
+        self.governor.on_measured(measured, self.held.nbytes, is_idle);
+        self.governor.count_over(&self.held);
+        if self.governor.is_trim_due(&self.held) {
+            self.trim(out);
+        }
+        self.end_who_grows(out);
+    }
+
+    fn end_who_grows(&mut self, out: &mut Vec<Action>) {
         let Some((executor, nbytes)) = self.governor.doomed(&self.held) else { return };
         let is_running = |e: &crate::executor::Executor| e.id == executor && e.n_given > 0;
         if !self.executors.iter().any(is_running) || self.doomed.is_some() {
@@ -291,11 +320,16 @@ impl Worker {
         }
         let (used, limit) =
             (self.governor.used(&self.held) >> 20, self.governor.options.limit_nbytes >> 20);
-        let is_to_blame = self.governor.has_grown(executor, nbytes);
+        // Where values fill the memory and cannot leave, nothing else can be done for a call.
+        let is_full = self.held.nbytes > self.governor.options.share(FULL_SHARE);
+        let is_to_blame = is_full || self.governor.has_grown(executor, nbytes, &self.held);
+        let trouble = self.governor.trouble.clone().unwrap_or_default();
         let reason = format!(
-            "the worker used {used} MiB of {limit} MiB, {} MiB of them in this executor, and \
-             nothing more could leave",
-            nbytes >> 20
+            "the worker used {used} MiB of {limit} MiB, {} MiB of them in this executor and {} MiB \
+             in values{}{trouble}",
+            nbytes >> 20,
+            self.held.nbytes >> 20,
+            if trouble.is_empty() { "" } else { ", which cannot go to disk: " },
         );
         out.push(Action::Log(format!("an executor is ended: {reason}")));
         self.doomed = Some(Doom { executor, reason, is_to_blame });
@@ -320,7 +354,8 @@ impl Worker {
             self.give_back(out);
         }
         // Without anything that runs or leaves, waiting would be for ever.
-        let is_paused = self.governor.is_paused && (!is_idle || is_moving);
+        let has_to_wait = !is_idle || is_moving || self.governor.waits_for_disk();
+        let is_paused = self.governor.is_paused && has_to_wait;
         let now = (is_paused, self.governor.is_crowded);
         if std::mem::replace(&mut self.governor.told, now) != now {
             let status = self.status(self.governor.used(&self.held));
@@ -329,6 +364,7 @@ impl Worker {
     }
 
     fn trim(&mut self, out: &mut Vec<Action>) {
+        self.governor.n_since_trim = 0;
         for executor in &mut self.executors {
             executor.out.push(ToExecutor::Trim);
             let id = executor.id;
@@ -346,7 +382,7 @@ impl Worker {
             return;
         }
         let most = self.governor.options.share(RECYCLE_SHARE);
-        let own = |(id, nbytes): &(ExecutorId, u64)| {
+        let own = |(id, nbytes, _): &(ExecutorId, u64, u64)| {
             let beyond = nbytes.saturating_sub(self.held.live_nbytes);
             (beyond > most && self.held.live_nbytes == 0).then_some(*id)
         };
@@ -356,7 +392,7 @@ impl Worker {
             ));
             out.push(Action::StopExecutor(executor));
             self.on_executor_lost(executor, "it was started anew", None, out);
-            self.governor.on_measured(Measured::default(), false);
+            self.governor.on_measured(Measured::default(), 0, false);
         }
     }
 

@@ -263,7 +263,7 @@ impl Worker {
     fn turn(&mut self, out: &mut Vec<Action>) {
         self.feed();
         self.govern(out);
-        for (worker, tasks) in std::mem::take(&mut self.to_fetch) {
+        for (worker, tasks) in self.fetches_now() {
             let address = self.peers.get(&worker).cloned().unwrap_or_default();
             out.push(Action::Fetch { worker, address, tasks });
         }
@@ -277,6 +277,15 @@ impl Worker {
             let progress = std::mem::take(&mut self.progress);
             out.push(Action::ToScheduler(FromWorker::Progress(progress)));
         }
+    }
+
+    /// What is to be fetched now: where memory is short, what runs or leaves comes first.
+    fn fetches_now(&mut self) -> BTreeMap<WorkerId, Vec<TaskId>> {
+        let can_wait = self.is_running() || self.governor.is_moving();
+        if can_wait && self.governor.is_tight(&self.held) {
+            return BTreeMap::new();
+        }
+        std::mem::take(&mut self.to_fetch)
     }
 
     pub(crate) fn reply(&mut self, request: Request, out: &mut Vec<Action>) {

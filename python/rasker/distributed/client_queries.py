@@ -42,7 +42,9 @@ class ClientQueries:
         -------
         dict
             With 'type', 'id', 'address' and 'workers' (address to dict with 'nthreads',
-            'memory_limit' in bytes, 'name', 'resources' …).
+            'memory_limit' in bytes, 'name', 'status', 'resources', and 'metrics': 'memory' in use,
+            'managed_bytes' of values in memory, 'spilled_bytes' on disk, whether it is 'paused',
+            and what the 'disk' has done).
         """
 
         def ask() -> Any:

@@ -48,9 +48,12 @@ class LocalCluster:
         The name of a network interface instead of `host`.
     memory_limit : int, float or str, bytes, default 'auto'
         Of one worker: 'auto' shares the memory, a float up to 1 is a part of it, '4GiB', 0 for
-        none.
+        none.  Values beyond the share 'distributed.worker.memory.target' go to disk; a task that
+        takes all of the memory fails with `TaskOutOfMemory`.  With ``processes=False`` the limit
+        holds for values only: a task in a thread of this process cannot be ended.
     local_directory : str, optional
-        Where workers spill.
+        Where workers spill, in private folders that go with them; default: the configuration key
+        'temporary-directory', or the system's folder for temporary files.
     resources : dict of str to float, optional
         What each worker offers.
     preload : list of str, optional

@@ -32,6 +32,7 @@ def _limit_files() -> list[str]:
             lines = stream.read().splitlines()
     except OSError:
         return files
+    roots: tuple[str, ...]
     for line in lines:
         _, controllers, group = line.split(":", 2)
         if controllers == "":
