@@ -14,7 +14,7 @@ use rasker_store::{Arena, Block, Segment};
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Smaller arrays come from the heap, which keeps what was freed and may have huge pages, as shared
 /// memory mostly may not: without them pandas was a tenth slower, which no copy saved makes up for.
@@ -74,22 +74,6 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 static MEMORY: OnceLock<Option<Memory>> = OnceLock::new();
-/// Bytes of arrays that were not lent out: those that were count as values.
-static OWN_NBYTES: AtomicU64 = AtomicU64::new(0);
-static TELL: OnceLock<Box<dyn Fn(u64) + Send + Sync>> = OnceLock::new();
-
-/// Whoever measures this process is told of memory that it cannot see.
-pub fn tell(tell: Box<dyn Fn(u64) + Send + Sync>) {
-    let _ = TELL.set(tell);
-}
-
-fn account(grown: usize, shrunk: usize) {
-    let before = OWN_NBYTES.fetch_add(grown as u64, Ordering::Relaxed) + grown as u64;
-    OWN_NBYTES.fetch_sub(shrunk as u64, Ordering::Relaxed);
-    if let Some(tell) = TELL.get() {
-        tell(before.saturating_sub(shrunk as u64));
-    }
-}
 
 /// Lets arrays that are made from here on, in this thread and context, be born in `arena`.
 /// Does nothing as long as NumPy is not imported.
@@ -191,7 +175,6 @@ pub fn lend(elements: &[u8], head: &[u8]) -> Option<Segment> {
     let segment = array.block.segment();
     if !array.has_head {
         array.has_head = true;
-        account(0, array.block.len());
         // SAFETY: the head lies before the elements, nobody has it yet, and the lock is held.
         unsafe {
             let to = array.block.as_mut_ptr();
@@ -217,7 +200,6 @@ impl Memory {
         let address = elements as usize;
         self.low.fetch_min(address, Ordering::Relaxed);
         self.high.fetch_max(address, Ordering::Relaxed);
-        account(block.len(), 0);
         self.arrays.lock().insert(address, Array { block, has_head: false });
         Some(elements.cast())
     }
@@ -226,11 +208,7 @@ impl Memory {
         if !self.may_own(address) {
             return None;
         }
-        let array = self.arrays.lock().remove(&address)?;
-        if !array.has_head {
-            account(0, array.block.len());
-        }
-        Some(array)
+        self.arrays.lock().remove(&address)
     }
 }
 

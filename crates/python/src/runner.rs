@@ -391,10 +391,6 @@ impl Runner for PythonRunner {
         }
     }
 
-    fn tell_shared(&self, tell: Box<dyn Fn(u64) + Send + Sync>) {
-        array_memory::tell(tell);
-    }
-
     fn answer(&self, call: &Blob) -> Blob {
         Python::attach(|py| {
             let answer = || -> PyResult<Vec<u8>> {

@@ -10,11 +10,6 @@ use rasker_transport::{BlockingConnection, LinkOptions};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-/// The place on the board of how much shared memory objects live in; threads have those after it.
-pub(crate) const MEMORY_SLOT: usize = 0;
-/// What the last word of a slot says of the others.
-pub(crate) const OF_THREAD: u64 = 1;
-pub(crate) const OF_MEMORY: u64 = 2;
 /// Threads beyond the first ones whose calls are still made known.
 const EXTRA_SLOTS: usize = 62;
 
@@ -52,13 +47,8 @@ pub fn serve_executor(
                     Err(error) => eprintln!("rasker executor: {error}"),
                 };
                 // Threads that wait for others let more run than there are to begin with.
-                let board = Board::new(&arena, 1 + nthreads as usize + EXTRA_SLOTS).ok();
-                let board = board.map(Arc::new);
+                let board = Board::new(&arena, nthreads as usize + EXTRA_SLOTS).ok();
                 let seen = board.as_ref().map(|b| Blob::Local(Arc::new(b.segment())));
-                if let Some(board) = board.clone() {
-                    let tell = move |nbytes| board.write(MEMORY_SLOT, [0, nbytes, OF_MEMORY]);
-                    runner.tell_shared(Box::new(tell));
-                }
                 report(FromExecutor::Ready { pid: std::process::id(), board: seen });
                 pool = Some(Pool::new(runner, nthreads, Box::new(report), board));
             }

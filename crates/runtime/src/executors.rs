@@ -1,8 +1,6 @@
 //! Executors as their worker starts and ends them: threads of this process, or processes.
 
-use crate::executor_process::{OF_MEMORY, OF_THREAD};
 use crate::last_words::LastWords;
-use crate::memory::process_nbytes;
 use crate::pool::Pool;
 use crate::runner::Runner;
 use crate::wire::{Outlet, outlet, pump};
@@ -62,19 +60,12 @@ pub(crate) struct ExecutorLink {
     pub outlet: Outlet<ToExecutor>,
     sender: Option<Sender>,
     child: Option<Arc<Mutex<Child>>>,
-    board: Shown,
 }
 
-/// Where an executor says what it runs, once it has said where that is.
-type Shown = Arc<Mutex<Option<Arc<Segment>>>>;
-
 impl ExecutorLink {
-    /// Memory of the process, if it is one: its own, and what its objects have of shared memory.
-    pub fn nbytes(&self) -> Option<u64> {
-        let own = process_nbytes(self.child.as_ref()?.lock().id())?;
-        let words = self.board.lock().as_ref().map(|board| read_board(board)).unwrap_or_default();
-        let shared = words.iter().find(|words| words[2] == OF_MEMORY).map_or(0, |words| words[1]);
-        Some(own + shared)
+    /// The process, if it is one.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(|child| child.lock().id())
     }
 
     /// Ends a process at once; its loss is noticed as any other.
@@ -109,7 +100,7 @@ pub(crate) fn launch(
             let _ =
                 inbox.send(Input::FromExecutor(id, FromExecutor::Ready { pid: 0, board: None }));
             let outlet = Box::new(move |message| pool.handle(message));
-            Ok(ExecutorLink { outlet, sender: None, child: None, board: Arc::default() })
+            Ok(ExecutorLink { outlet, sender: None, child: None })
         }
         ExecutorKind::Processes { program, arguments, settings } => {
             let (ours, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
@@ -133,13 +124,13 @@ pub(crate) fn launch(
             let to_executor = outlet(sender.clone());
             to_executor(ToExecutor::Setup(settings));
             let inbox = inbox.clone();
-            let (board, shown) = two_handles();
             tokio::spawn(async move {
                 let reports = inbox.clone();
+                let mut board = None;
                 let ended = pump(receiver, |mut message| {
                     match &mut message {
                         FromExecutor::Ready { board: Some(blob), .. } => {
-                            *shown.lock() = blob.local::<Segment>();
+                            board = blob.local::<Segment>();
                         }
                         // Answers leave the host as they are, also large ones.
                         FromExecutor::Answer { answer, .. } => *answer = copied(answer),
@@ -154,11 +145,10 @@ pub(crate) fn launch(
                     reason.push_str("; the last lines of its standard error:");
                     lines.iter().for_each(|line| reason.extend(["\n    ", line.as_str()]));
                 }
-                let running = shown.lock().as_ref().map(|board| running_on(board));
+                let running = board.map(|board| running_on(&board));
                 let _ = inbox.send(Input::ExecutorLost(id, reason, running));
             });
-            let (sender, child) = (Some(sender), Some(child));
-            Ok(ExecutorLink { outlet: to_executor, sender, child, board })
+            Ok(ExecutorLink { outlet: to_executor, sender: Some(sender), child: Some(child) })
         }
     }
 }
@@ -174,18 +164,12 @@ fn tunables() -> String {
     }
 }
 
-fn two_handles() -> (Shown, Shown) {
-    let board = Shown::default();
-    (board.clone(), board)
-}
-
 /// The calls that were running when an executor died, by its own word.
 fn running_on(board: &Segment) -> Vec<(TaskId, u32)> {
     let call = |[layer, place, _]: Words| {
         (TaskId::new(LayerId(layer), place as u32), (place >> 32) as u32)
     };
-    let words = read_board(board).into_iter();
-    words.filter(|words| words[2] == OF_THREAD).map(call).collect()
+    read_board(board).into_iter().map(call).collect()
 }
 
 /// The bytes of a blob that may have come as a segment.

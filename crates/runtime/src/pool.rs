@@ -1,7 +1,6 @@
 //! A pool of threads that run calls: the inside of an executor, of either kind.
 
 use crate::collector::Collector;
-use crate::executor_process::{MEMORY_SLOT, OF_THREAD};
 use crate::runner::{Runner, Sink};
 use parking_lot::{Condvar, Mutex};
 use rasker_graph::{LayerId, Run};
@@ -43,7 +42,7 @@ struct Shared {
     runner: Arc<dyn Runner>,
     report: Report,
     /// Where each thread says what it runs.
-    board: Option<Arc<Board>>,
+    board: Option<Board>,
     nthreads: u32,
     queue: Mutex<Queue>,
     work_came: Condvar,
@@ -67,7 +66,7 @@ impl Pool {
         runner: Arc<dyn Runner>,
         nthreads: u32,
         report: Report,
-        board: Option<Arc<Board>>,
+        board: Option<Board>,
     ) -> Pool {
         let queue = Queue {
             calls: VecDeque::new(),
@@ -189,7 +188,7 @@ impl Shared {
     fn work(self: Arc<Self>) {
         let collector = Arc::new(Collector::new());
         self.collectors.lock().push(collector.clone());
-        let slot = MEMORY_SLOT + 1 + self.take_slot();
+        let slot = self.take_slot();
         let port = Port {
             shared: self.clone(),
             collector: collector.clone(),
@@ -211,7 +210,7 @@ impl Shared {
             self.flush();
         }
         self.flush();
-        self.queue.lock().slots[slot - MEMORY_SLOT - 1] = false;
+        self.queue.lock().slots[slot] = false;
         self.collectors.lock().retain(|other| !Arc::ptr_eq(other, &collector));
     }
 
@@ -357,7 +356,7 @@ impl Sink for Port {
         if let Some(board) = &self.shared.board {
             let (layer, attempt) = self.begun.get();
             let place = u64::from(attempt) << 32 | u64::from(index);
-            board.write(self.slot, [layer.0, place, OF_THREAD]);
+            board.write(self.slot, [layer.0, place, 1]);
         }
     }
     fn int(&self, index: u32, value: i64) {

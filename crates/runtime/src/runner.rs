@@ -21,9 +21,6 @@ pub trait Runner: Send + Sync + 'static {
     }
     /// Gives memory that is not in use back to the system.
     fn trim(&self) {}
-    /// Bytes of shared memory that objects of this executor live in, told whenever they change: no
-    /// measurement of the process shows them.
-    fn tell_shared(&self, _tell: Box<dyn Fn(u64) + Send + Sync>) {}
     /// A call out of band.
     fn answer(&self, call: &Blob) -> Blob;
 }
