@@ -17,7 +17,8 @@
 //! - Everything that was submitted before a wait is sent before it
 //!   (guarded by `a_cluster_of_threads_runs_a_map`).
 //!
-//! Reading order: `runner`, `collector`, `pool`, `executors`, `last_words`, `executor_process`, `memory`, `disk`,
+//! Reading order: `runner`, `collector`, `pool`, `executors`, `last_words`, `executor_process`,
+//! `memory`, `disk`,
 //! `worker_loop`, `scheduler_loop`, `readers`, `routes`, `session`, `cluster`, `node`,
 //! `worker_node`, `ledger`, `client_door`, `remote_session`, `wire`.
 
