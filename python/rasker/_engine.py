@@ -107,7 +107,8 @@ def run_on_engine(
         return _Observed(session, processes, calls, keys, kwargs.get("callbacks")).run()
     from rasker.annotations import options_by_key
 
-    handles = session.graph(calls, keys, None, options_by_key(annotations), True)
+    notes = options_by_key(annotations)
+    handles = session.graph(calls, keys, None, notes, getattr(lower, "fuse", True))
     return session.values(handles, False, None)
 
 

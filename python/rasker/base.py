@@ -155,6 +155,10 @@ class Lowering:
         for c in collections:
             (self.delayed if isinstance(c, Delayed) else others).append(c)
         self.graphs = _optimized(others, optimize_graph) if others else []
+        from rasker import config
+
+        #: Whether chains of calls may run as one task.
+        self.fuse = optimize_graph and config.get("optimization.fuse.active", None) is not False
 
     def __call__(self, ref: type) -> tuple[list[Any], dict[Any, dict[str, Any]]]:
         """The calls and the annotations by key."""

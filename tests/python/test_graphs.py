@@ -288,3 +288,50 @@ def test_checkpoint_is_none_after_everything():
     assert sorted(ran) == list(range(30))
     with pytest.raises(ValueError, match="split_every"):
         checkpoint(parts, split_every=1)
+
+
+def step(x, k=1):
+    return x + k
+
+
+def chain_of(n, start=0):
+    value = delayed(step)(start, pure=False)
+    for k in range(1, n):
+        value = delayed(step)(value, k=k, pure=False)
+    return value
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 2_000])
+def test_a_chain_runs_as_one_task(client, n):
+    expected = 1 + sum(range(1, n))
+    assert chain_of(n).compute() == expected
+    done = client.submit(len, client.processing(), pure=False)
+    assert done.result() >= 0
+    [future] = client.persist([chain_of(n)])
+    assert future.compute() == expected
+
+
+def test_calls_that_others_read_as_well_are_kept_apart(client):
+    first = chain_of(3)
+    middle = delayed(step)(first, k=10, pure=False)
+    last = delayed(step)(middle, k=100, pure=False)
+    assert rasker.compute(last, first) == (114, 4)
+    assert rasker.compute(middle, last, first) == (14, 114, 4)
+    two = delayed(max)(delayed(step)(first, pure=False), delayed(step)(first, k=5, pure=False))
+    assert two.compute() == 9
+
+
+def fail(x):
+    raise ZeroDivisionError(f"at {x}")
+
+
+def test_an_error_in_a_chain_is_that_of_its_step(client):
+    value = delayed(step)(delayed(fail)(chain_of(3), pure=False), pure=False)
+    with pytest.raises(ZeroDivisionError, match="at 4"):
+        value.compute()
+
+
+def test_a_chain_of_one_call_reads_the_step_before_wherever_it_is_named(client):
+    first = delayed(step)(1, pure=False)
+    nested = delayed(lambda items, more: (items, more))([first, first], {"a": first}, pure=False)
+    assert nested.compute() == ([2, 2], {"a": 2})

@@ -25,8 +25,8 @@ pub const PICKLE: u8 = 10;
 pub const INPUT: u8 = 11;
 /// An object of this process, by its place in a list that travels along.
 pub const OBJECT: u8 = 12;
-/// A fused step: template, arguments, keyword arguments.
-pub const CALL: u8 = 13;
+/// Calls that run one after another as one task; only as a whole list of arguments.
+pub const CHAIN: u8 = 13;
 /// A pickle with buffers beside it; only as a whole value.
 pub const BUFFERS: u8 = 14;
 
@@ -150,16 +150,10 @@ fn write_set(
     Ok(true)
 }
 
-/// What inputs, objects and fused steps stand for while a value is read.
+/// What inputs and objects stand for while a value is read.
 pub trait Context<'py> {
     fn input(&mut self, at: usize) -> PyResult<Bound<'py, PyAny>>;
     fn object(&mut self, at: usize) -> PyResult<Bound<'py, PyAny>>;
-    fn call(
-        &mut self,
-        template: u128,
-        args: Bound<'py, PyAny>,
-        kwargs: Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>>;
 }
 
 /// For values that stand for themselves.
@@ -170,14 +164,6 @@ impl<'py> Context<'py> for Plain {
         Err(damaged())
     }
     fn object(&mut self, _: usize) -> PyResult<Bound<'py, PyAny>> {
-        Err(damaged())
-    }
-    fn call(
-        &mut self,
-        _: u128,
-        _: Bound<'py, PyAny>,
-        _: Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
         Err(damaged())
     }
 }
@@ -196,7 +182,7 @@ impl<'a> Reader<'a> {
         Reader { bytes }
     }
 
-    fn take(&mut self, n: usize) -> PyResult<&'a [u8]> {
+    pub fn take(&mut self, n: usize) -> PyResult<&'a [u8]> {
         if n > self.bytes.len() {
             return Err(damaged());
         }
@@ -205,7 +191,7 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    fn varint(&mut self) -> PyResult<u64> {
+    pub fn varint(&mut self) -> PyResult<u64> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.take(1)?[0];
@@ -281,12 +267,6 @@ impl<'a> Reader<'a> {
             }
             INPUT => context.input(self.varint()? as usize)?,
             OBJECT => context.object(self.varint()? as usize)?,
-            CALL => {
-                let id = u128::from_le_bytes(self.take(16)?.try_into().expect("sixteen bytes"));
-                let args = self.read(py, context)?;
-                let kwargs = self.read(py, context)?;
-                context.call(id, args, kwargs)?
-            }
             _ => return Err(damaged()),
         })
     }

@@ -1,5 +1,6 @@
 //! Arbitrary graphs: encoded, culled and ordered here, then entered as one page.
 
+use crate::chain::{self, Step};
 use crate::encode::{Encoder, Input};
 use crate::handle::{Handle, KeyName};
 use crate::session::{Options, Session};
@@ -30,6 +31,7 @@ pub fn submit<'py>(
     outputs: &Bound<'py, PyAny>,
     options: Option<&Bound<'py, Options>>,
     annotations: Option<&Bound<'py, PyDict>>,
+    fuse: bool,
 ) -> PyResult<Bound<'py, PyList>> {
     let tasks = tasks.try_iter()?.collect::<PyResult<Vec<_>>>()?;
     let places = PyDict::new(py);
@@ -65,7 +67,8 @@ pub fn submit<'py>(
         })?;
         wanted.push((place.extract::<u32>()?, output));
     }
-    let ids = enter(session, &mut calls, &adjacency, &wanted, &keys)?;
+    let steps = if fuse { chains(&calls, &wanted) } else { Vec::new() };
+    let ids = enter(session, &mut calls, &adjacency, &wanted, &keys, &steps)?;
     let futures = PyList::empty(py);
     for (place, output) in wanted {
         let key = calls[place as usize].key;
@@ -104,6 +107,59 @@ fn encode<'py>(
     })
 }
 
+/// For each call, the one it is fused with: the only one that it reads, if nobody else reads that.
+fn chains(calls: &[Call], wanted: &[(u32, Bound<'_, PyAny>)]) -> Vec<Option<u32>> {
+    let mut n_readers = vec![0u32; calls.len()];
+    for input in calls.iter().flat_map(|call| &call.inputs) {
+        if let Input::Place(place) = input {
+            n_readers[*place as usize] += 1;
+        }
+    }
+    for (place, _) in wanted {
+        n_readers[*place as usize] += 1;
+    }
+    // Arguments that stand beside their page are large, or bound to this process.
+    let is_alike = |a: &Call, b: &Call| {
+        let same = match (&a.options, &b.options) {
+            (None, None) => true,
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        };
+        same && a.blob.is_none() && b.blob.is_none()
+    };
+    let before = |call: &Call| match call.inputs[..] {
+        [Input::Place(place)] => {
+            let input = &calls[place as usize];
+            (n_readers[place as usize] == 1 && is_alike(call, input)).then_some(place)
+        }
+        _ => None,
+    };
+    calls.iter().map(before).collect()
+}
+
+/// Puts the calls that end with the one at `place` in its stead; the templates of those before it.
+fn fuse_into(calls: &mut [Call], steps: &[Option<u32>], place: u32) -> Vec<TemplateId> {
+    let mut chain = vec![place];
+    while let Some(Some(before)) = steps.get(chain[chain.len() - 1] as usize) {
+        chain.push(*before);
+    }
+    if chain.len() == 1 {
+        return Vec::new();
+    }
+    chain.reverse();
+    let step = |place: &u32| {
+        let call = &calls[*place as usize];
+        Step { template: call.template, args: &call.args }
+    };
+    let args = chain::write(chain.iter().map(step));
+    let inputs = calls[chain[0] as usize].inputs.clone();
+    let templates = chain[..chain.len() - 1].iter().map(|at| calls[*at as usize].template);
+    let templates = templates.collect();
+    let call = &mut calls[place as usize];
+    (call.args, call.inputs) = (args, inputs);
+    templates
+}
+
 /// Enters what the outputs need, in static order; the tasks by place.
 fn enter(
     session: &Session,
@@ -111,6 +167,7 @@ fn enter(
     adjacency: &Adjacency,
     wanted: &[(u32, Bound<'_, PyAny>)],
     keys: &[Bound<'_, PyAny>],
+    steps: &[Option<u32>],
 ) -> PyResult<Vec<Option<TaskId>>> {
     let mut outputs: Vec<u32> = wanted.iter().map(|(place, _)| *place).collect();
     let needed = cull(adjacency, &outputs);
@@ -124,12 +181,17 @@ fn enter(
         ))
     })?;
     outputs.sort_unstable();
+    let mut is_fused = vec![false; calls.len()];
+    for before in steps.iter().flatten() {
+        is_fused[*before as usize] = true;
+    }
     let mut ids: Vec<Option<TaskId>> = vec![None; calls.len()];
     session.inner().with(|machine, _| {
         for place in order {
-            if !needed[place as usize] {
+            if !needed[place as usize] || is_fused[place as usize] {
                 continue;
             }
+            let fused = fuse_into(calls, steps, place);
             let call = &mut calls[place as usize];
             let dependencies = call.inputs.iter().map(|input| match input {
                 Input::Task(task, _) => *task,
@@ -144,7 +206,7 @@ fn enter(
                 blob: call.blob.take(),
                 dependencies: &dependencies,
                 options: call.options.take(),
-                fused: &[],
+                fused: &fused,
             };
             let is_output = outputs.binary_search(&place).is_ok();
             let id = if is_output { machine.submit(new) } else { machine.submit_inner(new) };

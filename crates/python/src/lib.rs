@@ -18,6 +18,7 @@
 //! `handle`, `session`, `graph`, `cluster`, `executor`.
 
 mod array_memory;
+mod chain;
 mod cluster;
 mod columns;
 mod compact;

@@ -118,14 +118,6 @@ impl<'py> compact::Context<'py> for Inputs<'_, 'py> {
     fn object(&mut self, _: usize) -> PyResult<Bound<'py, PyAny>> {
         Err(compact::damaged())
     }
-    fn call(
-        &mut self,
-        _: u128,
-        _: Bound<'py, PyAny>,
-        _: Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        Err(compact::damaged())
-    }
 }
 
 fn field<'a>(datum: &'a Datum, name: &str) -> Option<&'a Datum> {
@@ -149,6 +141,12 @@ fn failed_call<'py>(
             "only calls that were submitted one by one to executor processes can be run again here",
         ));
     };
+    if args.first() == Some(&compact::CHAIN) {
+        return Err(pyo3::exceptions::PyNotImplementedError::new_err(
+            "this task is several calls that run as one; compute it with optimize_graph=False to \
+             run the one that failed again here",
+        ));
+    }
     let mut inputs = Inputs { session, py, keys };
     let mut reader = compact::Reader::new(args);
     let args = reader.read(py, &mut inputs)?;

@@ -2,7 +2,7 @@
 
 use crate::compact::{self, Context, Reader};
 use crate::values::{self, Encoded, Object, to_object};
-use crate::{array_memory, failure, pickle, task};
+use crate::{array_memory, chain, failure, pickle, task};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
@@ -150,7 +150,8 @@ impl PythonRunner {
             return Ok(None);
         }
         let encoded = Encoded::of(constants)?;
-        let mut inputs = Inputs { runner: self, py, given: &[], objects: encoded.objects() };
+        let mut inputs =
+            Inputs { runner: self, py, given: &[], objects: encoded.objects(), before: None };
         Ok(Some(Reader::new(encoded.bytes()).read(py, &mut inputs)?.cast_into::<PyDict>()?))
     }
 
@@ -162,15 +163,16 @@ impl PythonRunner {
         given: &[Given],
     ) -> PyResult<Bound<'py, PyAny>> {
         let encoded = Encoded::of(args)?;
-        let mut inputs = Inputs { runner: self, py, given, objects: encoded.objects() };
-        let mut reader = Reader::new(encoded.bytes());
-        let args = reader.read(py, &mut inputs)?.cast_into::<PyTuple>()?;
-        let kwargs = reader.read(py, &mut inputs)?;
-        if kwargs.is_none() {
-            function.call1(args)
-        } else {
-            function.call(args, Some(&kwargs.cast_into::<PyDict>()?))
+        let mut inputs =
+            Inputs { runner: self, py, given, objects: encoded.objects(), before: None };
+        let Some(steps) = chain::read(encoded.bytes())? else {
+            return call(py, function, encoded.bytes(), &mut inputs);
+        };
+        for step in steps {
+            let function = self.function(py, step.template)?;
+            inputs.before = Some(call(py, &function, step.args, &mut inputs)?);
         }
+        inputs.before.ok_or_else(compact::damaged)
     }
 
     fn finish(
@@ -260,6 +262,23 @@ impl PythonRunner {
     }
 }
 
+/// Calls a function with encoded arguments.
+fn call<'py>(
+    py: Python<'py>,
+    function: &Bound<'py, PyAny>,
+    bytes: &[u8],
+    inputs: &mut Inputs<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let mut reader = Reader::new(bytes);
+    let args = reader.read(py, inputs)?.cast_into::<PyTuple>()?;
+    let kwargs = reader.read(py, inputs)?;
+    if kwargs.is_none() {
+        function.call1(args)
+    } else {
+        function.call(args, Some(&kwargs.cast_into::<PyDict>()?))
+    }
+}
+
 fn cancelled() -> Arc<Failure> {
     Arc::new(Failure::new(FailureKind::Cancelled, "", "cancelled before it began"))
 }
@@ -278,10 +297,15 @@ struct Inputs<'a, 'py> {
     py: Python<'py>,
     given: &'a [Given],
     objects: Option<&'a [Py<PyAny>]>,
+    /// The result of the step before, in a chain: the one thing that a later step reads.
+    before: Option<Bound<'py, PyAny>>,
 }
 
 impl<'py> Context<'py> for Inputs<'_, 'py> {
     fn input(&mut self, at: usize) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(before) = &self.before {
+            return Ok(before.clone());
+        }
         let given = self.given.get(at).ok_or_else(compact::damaged)?;
         self.runner.given(self.py, given)
     }
@@ -289,21 +313,6 @@ impl<'py> Context<'py> for Inputs<'_, 'py> {
     fn object(&mut self, at: usize) -> PyResult<Bound<'py, PyAny>> {
         let object = self.objects.and_then(|objects| objects.get(at));
         Ok(object.ok_or_else(compact::damaged)?.bind(self.py).clone())
-    }
-
-    fn call(
-        &mut self,
-        template: u128,
-        args: Bound<'py, PyAny>,
-        kwargs: Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let function = self.runner.function(self.py, TemplateId(template))?;
-        let args = args.cast_into::<PyTuple>()?;
-        if kwargs.is_none() {
-            function.call1(args)
-        } else {
-            function.call(args, Some(&kwargs.cast_into::<PyDict>()?))
-        }
     }
 }
 

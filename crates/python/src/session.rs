@@ -409,9 +409,8 @@ impl Session {
         annotations: Option<&Bound<'py, PyDict>>,
         fuse: bool,
     ) -> PyResult<Bound<'py, PyList>> {
-        let _ = fuse;
         self.check_open()?;
-        crate::graph::submit(self, py, tasks, outputs, options, annotations)
+        crate::graph::submit(self, py, tasks, outputs, options, annotations, fuse)
     }
 
     #[pyo3(signature = (values, keys, workers=None, broadcast=false, timeout=None))]

@@ -32,10 +32,12 @@ class ClientCollections:
         _do: Callable[..., Any]
         _gather: Callable[..., Any]
 
-    def _run_graph(self, calls: Any, outputs: Any, annotations: Any, given: Any) -> list[Any]:
+    def _run_graph(
+        self, calls: Any, outputs: Any, annotations: Any, given: Any, fuse: bool = True
+    ) -> list[Any]:
         options = make_options(**given)
         notes = options_by_key(annotations, **given)
-        made: list[Any] = self._session.graph(calls, outputs, options, notes, True)
+        made: list[Any] = self._session.graph(calls, outputs, options, notes, fuse)
         return made
 
     def _run_lowered(
@@ -46,7 +48,7 @@ class ClientCollections:
 
         calls, annotations = lower(Ref)
         given = {k: v for k, v in kwargs.items() if k in _OPTIONS and v is not None}
-        handles = self._run_graph(calls, keys, annotations, given)
+        handles = self._run_graph(calls, keys, annotations, given, getattr(lower, "fuse", True))
         return self._session.values(handles, False, None)  # type: ignore[no-any-return]
 
     def compute(
@@ -109,7 +111,8 @@ class ClientCollections:
                 for x in items
             ]
         wanted = [x for x in items if is_dask_collection(x)]
-        calls, annotations = Lowering(wanted, optimize_graph)(Ref)
+        lower = Lowering(wanted, optimize_graph)
+        calls, annotations = lower(Ref)
         outputs = [self._add_finish(c, calls, Ref) for c in wanted]
         given = {
             "workers": workers,
@@ -118,7 +121,9 @@ class ClientCollections:
             "retries": retries,
             "priority": priority,
         }
-        futures = self._run_graph(calls, outputs, annotations, given) if wanted else []
+        futures = []
+        if wanted:
+            futures = self._run_graph(calls, outputs, annotations, given, lower.fuse)
         left = iter(futures)
         result = [next(left) if is_dask_collection(x) else x for x in items]
         if sync:
@@ -177,7 +182,8 @@ class ClientCollections:
             not_built("persist(…, actors=True)", "keep state in the values that tasks return")
         many = isinstance(collections, (list, tuple, set, frozenset))
         items = list(collections) if many else [collections]
-        calls, annotations = Lowering(items, optimize_graph)(Ref)
+        lower = Lowering(items, optimize_graph)
+        calls, annotations = lower(Ref)
         outputs = list(dict.fromkeys([k for c in items for k in _flat_keys(c)]))
         given = {
             "workers": workers,
@@ -186,7 +192,7 @@ class ClientCollections:
             "retries": retries,
             "priority": priority,
         }
-        futures = self._run_graph(calls, outputs, annotations, given)
+        futures = self._run_graph(calls, outputs, annotations, given, lower.fuse)
         by_key = dict(zip(outputs, futures, strict=True))
         result = [_rebuild(c, {k: by_key[k] for k in _flat_keys(c)}) for c in items]
         return result if many else result[0]
