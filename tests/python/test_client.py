@@ -391,3 +391,12 @@ def test_large_errors_and_answers_come_back_whole(client):
     assert str(error.value) == "x" * 200_000
     assert set(client.run(bytes, 200_000).values()) == {bytes(200_000)}
     assert set(client.run(len, bytes(200_000)).values()) == {200_000}
+
+
+def test_one_task_may_read_a_hundred_thousand(client):
+    n = 100_000
+    begun = time.monotonic()
+    numbers = client.map(lambda x: x + 1, range(n), pure=False)
+    assert client.submit(sum, numbers, pure=False).result(timeout=60) == n * (n + 1) // 2
+    # What grew with the square of the inputs took 8 s.
+    assert time.monotonic() - begun < 6

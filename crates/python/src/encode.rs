@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use rasker_graph::{Blob, ClientId, Key, TaskId};
 use smallvec::SmallVec;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Arguments up to this size travel in the page of their task.
@@ -16,8 +17,11 @@ const IN_PAGE_NBYTES_MAX: usize = 4096;
 /// Arguments from this size on are better scattered.
 const HUGE_NBYTES: usize = 10 << 20;
 
+/// So many inputs are looked through one by one.
+const FEW_INPUTS: usize = 16;
+
 /// What a task reads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Input {
     Task(TaskId, Key),
     /// A task of the same graph, by its place there.
@@ -33,6 +37,8 @@ pub struct Encoder<'a, 'py> {
     places: Option<&'a Bound<'py, PyDict>>,
     pub bytes: Vec<u8>,
     pub inputs: SmallVec<[Input; 4]>,
+    /// Places of inputs, once there are many.
+    seen: HashMap<Input, usize, foldhash::fast::FixedState>,
     objects: Vec<Py<PyAny>>,
     /// What stands for objects in the task's key.
     tokens: Vec<u8>,
@@ -50,6 +56,7 @@ impl<'a, 'py> Encoder<'a, 'py> {
             places,
             bytes: Vec::new(),
             inputs: SmallVec::new(),
+            seen: HashMap::default(),
             objects: Vec::new(),
             tokens: Vec::new(),
         }
@@ -59,6 +66,7 @@ impl<'a, 'py> Encoder<'a, 'py> {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.inputs.clear();
+        self.seen.clear();
         self.objects.clear();
         self.tokens.clear();
     }
@@ -86,12 +94,29 @@ impl<'a, 'py> Encoder<'a, 'py> {
     }
 
     fn input(&mut self, input: Input, out: &mut Vec<u8>) {
-        let at = self.inputs.iter().position(|other| *other == input).unwrap_or_else(|| {
-            self.inputs.push(input);
-            self.inputs.len() - 1
-        });
+        let at = self.place_of(input);
         out.push(INPUT);
         compact::put_varint(out, at as u64);
+    }
+
+    /// An input that is read twice is one input.
+    fn place_of(&mut self, input: Input) -> usize {
+        let n = self.inputs.len();
+        if n < FEW_INPUTS {
+            if let Some(at) = self.inputs.iter().position(|other| *other == input) {
+                return at;
+            }
+        } else {
+            if self.seen.is_empty() {
+                self.seen.extend(self.inputs.iter().copied().zip(0..));
+            }
+            let at = *self.seen.entry(input).or_insert(n);
+            if at < n {
+                return at;
+            }
+        }
+        self.inputs.push(input);
+        n
     }
 
     /// Arguments for a page, or beside it. Warns about huge ones.

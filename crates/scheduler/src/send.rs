@@ -149,7 +149,22 @@ impl Scheduler {
         let mut dependencies = TaskList::new();
         self.table.dependencies(task, &mut dependencies);
         let away = dependencies.iter().filter(|d| !self.is_held_by(**d, worker));
-        away.filter_map(|dependency| self.source_for(*dependency, worker)).collect()
+        let mut sources: SmallVec<[Source; 2]> = SmallVec::new();
+        for source in away.filter_map(|dependency| self.source_for(*dependency, worker)) {
+            match sources.last_mut() {
+                // Neighbors in one place travel as one run.
+                Some(last)
+                    if last.worker == source.worker
+                        && last.run.layer == source.run.layer
+                        && last.run.end() == source.run.start =>
+                {
+                    last.run.count += source.run.count;
+                    last.nbytes += source.nbytes;
+                }
+                _ => sources.push(source),
+            }
+        }
+        sources
     }
 
     pub(crate) fn label(&self, task: TaskRef) -> Label {

@@ -7,7 +7,7 @@ use crate::worker::{Waiting, Worker};
 use rasker_graph::{Input, Run, TaskId};
 use rasker_protocol::{
     CallWork, Calls, Done, ExecutorCalls, ExecutorId, ExecutorWork, FailureKind, FromExecutor,
-    FromWorker, Given, GivenInput, Outcome, Priority, Progress, ToExecutor, Value,
+    FromWorker, Given, GivenInput, Outcome, Priority, Progress, ToExecutor, Value, WorkerId,
 };
 use smallvec::SmallVec;
 
@@ -49,15 +49,15 @@ impl Worker {
         let mut homeless = Vec::new();
         let mut inputs: Vec<TaskId> = missing.iter().copied().collect();
         inputs.sort_unstable();
+        let sources = Sources::of(&calls);
         for input in inputs {
             if self.fetching.contains_key(&input) {
                 continue;
             }
-            let source = calls.sources.iter().find(|source| source.run.contains(input));
-            match source {
-                Some(source) => {
-                    self.fetching.insert(input, source.worker);
-                    self.to_fetch.entry(source.worker).or_default().push(input);
+            match sources.find(input) {
+                Some(worker) => {
+                    self.fetching.insert(input, worker);
+                    self.to_fetch.entry(worker).or_default().push(input);
                 }
                 None => homeless.push(input),
             }
@@ -75,13 +75,15 @@ impl Worker {
 
     /// Tells the scheduler that inputs are not where it thought.
     fn give_up(&mut self, calls: &Calls, inputs: &[TaskId]) {
+        let sources = Sources::of(calls);
+        let gone: hashbrown::HashSet<TaskId, foldhash::fast::FixedState> =
+            inputs.iter().copied().collect();
         for index in calls.run.indices() {
-            let read = calls.dependencies(index);
-            let gone = inputs.iter().filter(|input| read.contains(input));
-            let inputs = gone.filter_map(|input| {
-                let source = calls.sources.iter().find(|source| source.run.contains(*input));
-                source.map(|source| (*input, source.worker))
-            });
+            let mut read = calls.dependencies(index);
+            read.sort_unstable();
+            read.dedup();
+            let inputs = read.into_iter().filter(|input| gone.contains(input));
+            let inputs = inputs.filter_map(|input| Some((input, sources.find(input)?)));
             let task = TaskId::new(calls.run.layer, index);
             let inputs = inputs.collect();
             self.progress.push(Progress::Missing { task, attempt: calls.attempt, inputs });
@@ -507,6 +509,26 @@ impl Worker {
             self.exporting.remove(&task);
             self.export(task, successor, Some(value));
         }
+    }
+}
+
+/// Who has the inputs of some calls, to be asked for many of them.
+struct Sources(Vec<(Run, WorkerId)>);
+
+impl Sources {
+    fn of(calls: &Calls) -> Sources {
+        let mut sources: Vec<(Run, WorkerId)> =
+            calls.sources.iter().map(|source| (source.run, source.worker)).collect();
+        sources.sort_unstable();
+        Sources(sources)
+    }
+
+    fn find(&self, input: TaskId) -> Option<WorkerId> {
+        let place = (input.layer, input.index);
+        let after = self.0.partition_point(|(run, _)| (run.layer, run.start) <= place);
+        // Mostly it is the last that begins before it; runs may overlap, though.
+        let before = self.0[..after].iter().rev();
+        before.take(1).chain(&self.0).find(|(run, _)| run.contains(input)).map(|(_, w)| *w)
     }
 }
 
