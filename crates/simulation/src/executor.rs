@@ -26,7 +26,7 @@ pub struct Executor {
     running: BTreeMap<u64, Share>,
     n_shares: u64,
     live: HashMap<TaskId, i64>,
-    cancelled: Vec<Run>,
+    cancelled: Vec<(Run, u32)>,
     known: HashSet<TemplateId>,
     pub is_up: bool,
     /// What should never have been asked of an executor.
@@ -141,7 +141,9 @@ impl Executor {
             let task = TaskId::new(calls.run.layer, calls.run.start + at);
             elapsed_ns += random.below(call_ns) + 1;
             let key = || calls.label.of(task.index);
-            if self.cancelled.iter().any(|run| run.contains(task)) {
+            let of_now =
+                |(run, attempt): &(Run, u32)| run.contains(task) && *attempt == calls.attempt;
+            if self.cancelled.iter().any(of_now) {
                 let failure = Failure::new(FailureKind::Cancelled, key(), "cancelled");
                 results.push(Err(Arc::new(failure)));
                 continue;

@@ -289,8 +289,7 @@ impl Worker {
             Outcome::Failed(failure) => {
                 let is_cancelled = failure.kind == FailureKind::Cancelled;
                 self.progress.push(if is_cancelled && !given.is_cancelled {
-                    // An executor tells calls apart by their task; this was meant for an earlier
-                    // attempt.
+                    // Nobody here cancelled it: the scheduler is to decide anew.
                     Progress::Retracted { run, attempt }
                 } else {
                     Progress::Failed { run, attempt, failure }
@@ -363,6 +362,10 @@ impl Worker {
         let mut back = Vec::new();
         for (run, attempt) in runs {
             if executor.take(run, attempt).is_some() {
+                if attempt > 0 {
+                    // It was to take the place of an earlier value, which nobody drops else.
+                    run.tasks().for_each(|task| executor.drop_value(task));
+                }
                 back.push(Progress::Retracted { run, attempt });
             }
         }
@@ -396,7 +399,7 @@ impl Worker {
                 }
             }
             if is_given {
-                executor.out.push(ToExecutor::Cancel(vec![run]));
+                executor.out.push(ToExecutor::Cancel(vec![(run, attempt)]));
             }
         }
     }

@@ -141,3 +141,36 @@ fn calls_that_only_waited_are_not_blamed() {
     assert_eq!(progress(actions), expected);
     assert!(worker.is_idle(), "{}", worker.leftovers());
 }
+
+#[test]
+fn a_cancel_names_the_attempt_it_is_meant_for() {
+    let mut worker = worker_with_short_calls();
+    compute(&mut worker, vec![map(run(0, 1), 3)]);
+    let cancel = Event::FromScheduler(ToWorker::Cancel(vec![(run(0, 1), 3)]));
+    let told = Action::ToExecutor(EXECUTOR, ToExecutor::Cancel(vec![(run(0, 1), 3)]));
+    assert_eq!(after(&mut worker, cancel), [told]);
+    let late = Event::FromScheduler(ToWorker::Cancel(vec![(run(0, 1), 2)]));
+    assert_eq!(after(&mut worker, late), []);
+}
+
+#[test]
+fn a_recalled_attempt_leaves_no_earlier_value() {
+    let mut worker = worker_with_short_calls();
+    let live = TaskId::new(LAYER, 0);
+    compute(&mut worker, vec![map(live.run(), 0)]);
+    done(&mut worker, live.run(), 0, Outcome::Live { nbytes: 8 });
+    // A call reads the value while it is freed and its task is to run again.
+    compute(&mut worker, vec![reader(run(5, 1), live)]);
+    after(&mut worker, Event::FromScheduler(ToWorker::Free(vec![live.run()])));
+    compute(&mut worker, vec![map(live.run(), 1)]);
+    says(&mut worker, FromExecutor::Recalled(vec![(live.run(), 1)]));
+    let message = FromExecutor::Done(vec![Done {
+        run: run(5, 1),
+        attempt: 0,
+        elapsed_ns: 100,
+        outcome: values(1),
+    }]);
+    let actions = after(&mut worker, Event::FromExecutor { executor: EXECUTOR, message });
+    let drop = Action::ToExecutor(EXECUTOR, ToExecutor::Drop(vec![live.run()]));
+    assert!(actions.contains(&drop), "{actions:?}");
+}
