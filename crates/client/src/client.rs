@@ -553,7 +553,13 @@ impl Client {
                 }
             }
             ToClient::Pending(runs) => {
-                runs.into_iter().for_each(|run| self.unended(run));
+                for task in runs.into_iter().flat_map(Run::tasks) {
+                    // What this client cancelled stays so until it asks for it again itself.
+                    let layer = self.layers.get(&task.layer);
+                    if layer.is_some_and(|layer| !layer.pieces.is_cancelled(task.index)) {
+                        self.unended(task.run());
+                    }
+                }
             }
             ToClient::Answer { id, answer } => out.push(Action::Answer { id, answer }),
             ToClient::Peers(peers) => {

@@ -2,6 +2,7 @@
 
 use crate::scheduler::Scheduler;
 use crate::table::{Map, State, TaskList, TaskRef};
+use hashbrown::HashSet;
 use rasker_graph::TaskId;
 use rasker_protocol::WorkerId;
 
@@ -58,6 +59,39 @@ impl Scheduler {
             }
         }
         wrong
+    }
+
+    /// Tasks that are ready and stand in no queue, so that nothing will come of them.
+    pub fn check_queues(&self) -> Vec<String> {
+        let mut queued: HashSet<TaskRef, foldhash::fast::FixedState> = HashSet::default();
+        queued.extend(self.ready.iter().map(|entry| entry.0.task()));
+        queued.extend(self.unplaceable.iter().copied());
+        for worker in self.workers.iter().flatten() {
+            queued.extend(worker.pending.iter().chain(&worker.bound).map(|entry| entry.0.task()));
+        }
+        let mut wrong = Vec::new();
+        self.each_record(|task| {
+            let layer = self.table.layer(task.layer);
+            let is_root = task.index >= layer.cursor
+                && self.roots.contains_key(&(layer.priority, task.layer));
+            if self.state(task) == State::Ready && !is_root && !queued.contains(&task) {
+                wrong.push(format!("{task:?} is ready and stands in no queue (27)"));
+            }
+        });
+        wrong
+    }
+
+    /// Which worker is believed to hold what: for simulation.
+    pub fn holdings(&self) -> Vec<(WorkerId, TaskId)> {
+        let mut held = Vec::new();
+        self.each_record(|task| {
+            if let State::Memory { holder, .. } = self.state(task) {
+                let replicas = self.table.replicas.get(&task).into_iter().flatten();
+                let holders = std::iter::once(&holder).chain(replicas);
+                held.extend(holders.map(|worker| (*worker, self.table.id(task))));
+            }
+        });
+        held
     }
 
     /// A task and its inputs in words: for simulation.

@@ -3,12 +3,14 @@
 use crate::table::{Map, TaskRef};
 use crate::template::{TemplateIx, Templates};
 use hashbrown::HashSet;
-use rasker_graph::{ClientId, Options, TemplateId};
+use rasker_graph::{ClientId, Options, Run, TemplateId};
 use rasker_protocol::{
-    Calls, Peer, Priority, ToClient, ToWorker, WorkerHello, WorkerId, WorkerStatus,
+    Calls, Failure, Finished, Peer, Priority, ToClient, ToWorker, WorkerHello, WorkerId,
+    WorkerStatus,
 };
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 /// A ready task in a queue; the smallest runs first. An entry whose task is no longer ready is
 /// skipped when it is met.
@@ -171,10 +173,33 @@ impl Worker {
 pub(crate) struct Client {
     pub name: String,
     /// What is to be said at the end of the turn.
-    pub finished: Vec<rasker_protocol::Finished>,
-    pub failed: Vec<(rasker_graph::Run, std::sync::Arc<rasker_protocol::Failure>)>,
-    pub pending: Vec<rasker_graph::Run>,
     pub out: Vec<ToClient>,
+    /// What became of tasks, in the order in which it did: a task may fail, be retried and finish
+    /// within one turn.
+    pub told: Vec<ToClient>,
+}
+
+impl Client {
+    pub fn tell_finished(&mut self, finished: Finished) {
+        match self.told.last_mut() {
+            Some(ToClient::Finished(items)) => items.push(finished),
+            _ => self.told.push(ToClient::Finished(vec![finished])),
+        }
+    }
+
+    pub fn tell_failed(&mut self, run: Run, failure: Arc<Failure>) {
+        match self.told.last_mut() {
+            Some(ToClient::Failed(items)) => items.push((run, failure)),
+            _ => self.told.push(ToClient::Failed(vec![(run, failure)])),
+        }
+    }
+
+    pub fn tell_pending(&mut self, run: Run) {
+        match self.told.last_mut() {
+            Some(ToClient::Pending(runs)) => runs.push(run),
+            _ => self.told.push(ToClient::Pending(vec![run])),
+        }
+    }
 }
 
 /// A question that workers are answering for a client.

@@ -160,7 +160,7 @@ impl Scheduler {
         let nbytes = (each * stretch.count as f32) as u64;
         let held_as = TaskId::new(stretch.layer, stretch.start);
         if let Some(client) = self.clients.get_mut(&client) {
-            client.finished.push(Finished { run: stretch, held_as, holder, nbytes, values });
+            client.tell_finished(Finished { run: stretch, held_as, holder, nbytes, values });
         }
     }
 
@@ -170,7 +170,7 @@ impl Scheduler {
         for (client, name) in self.table.also_wanted.get(&task).into_iter().flatten() {
             if let Some(client) = self.clients.get_mut(client) {
                 let run = name.run();
-                client.finished.push(Finished { run, held_as, holder, nbytes, values: None });
+                client.tell_finished(Finished { run, held_as, holder, nbytes, values: None });
             }
         }
     }

@@ -149,18 +149,7 @@ impl Scheduler {
                 .drain(..)
                 .partition(|message| matches!(message, ToClient::Answer { .. }));
             out.extend(first.into_iter().map(|message| Action::ToClient(id, message)));
-            if !client.pending.is_empty() {
-                let runs = std::mem::take(&mut client.pending);
-                out.push(Action::ToClient(id, ToClient::Pending(runs)));
-            }
-            if !client.finished.is_empty() {
-                let finished = std::mem::take(&mut client.finished);
-                out.push(Action::ToClient(id, ToClient::Finished(finished)));
-            }
-            if !client.failed.is_empty() {
-                let failed = std::mem::take(&mut client.failed);
-                out.push(Action::ToClient(id, ToClient::Failed(failed)));
-            }
+            out.extend(client.told.drain(..).map(|message| Action::ToClient(id, message)));
             out.extend(answers.into_iter().map(|message| Action::ToClient(id, message)));
         }
         for &id in &self.alive {

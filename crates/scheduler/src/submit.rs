@@ -76,7 +76,7 @@ impl Scheduler {
         let text = "the layer names a template that was never sent; submit it again";
         let failure = Arc::new(Failure::new(FailureKind::Unpicklable, format!("{id:?}"), text));
         if let Some(client) = self.clients.get_mut(&client) {
-            client.failed.push((Run::new(id, 0, count), failure));
+            client.tell_failed(Run::new(id, 0, count), failure);
         }
     }
 
@@ -256,7 +256,7 @@ impl Scheduler {
             State::Memory { holder, nbytes } => {
                 let held_as = self.table.id(task);
                 if let Some(client) = self.clients.get_mut(&client) {
-                    client.finished.push(rasker_protocol::Finished {
+                    client.tell_finished(rasker_protocol::Finished {
                         run: name.run(),
                         held_as,
                         holder,
@@ -268,7 +268,7 @@ impl Scheduler {
             State::Failed { failure } => {
                 let failure = self.failure(failure).clone();
                 if let Some(client) = self.clients.get_mut(&client) {
-                    client.failed.push((name.run(), failure));
+                    client.tell_failed(name.run(), failure);
                 }
             }
             _ => {}
@@ -411,7 +411,7 @@ impl Scheduler {
             let text = "no task has this key; it was released or never submitted";
             let failure = Arc::new(Failure::new(FailureKind::Cancelled, format!("{key:?}"), text));
             if let Some(client) = self.clients.get_mut(&client) {
-                client.failed.push((name.run(), failure));
+                client.tell_failed(name.run(), failure);
             }
             return;
         };
@@ -525,7 +525,7 @@ impl Scheduler {
                     let text = "there is no recipe for it here any more; submit it again";
                     let failure = Failure::new(FailureKind::Cancelled, format!("{id:?}"), text);
                     if let Some(client) = self.clients.get_mut(&client) {
-                        client.failed.push((id.run(), Arc::new(failure)));
+                        client.tell_failed(id.run(), Arc::new(failure));
                     }
                 }
             }
@@ -549,7 +549,7 @@ impl Scheduler {
                 self.report(task);
                 continue;
             }
-            self.tell_wanting(task, |client, run| client.pending.push(run));
+            self.tell_wanting(task, |client, run| client.tell_pending(run));
             self.todo.push(Step::Compute(task));
         }
     }

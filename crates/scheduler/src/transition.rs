@@ -158,7 +158,7 @@ impl Scheduler {
             // Clients take the key of a cancelled task for a free one, so nothing joins it here.
             self.table.remove_key(task);
         }
-        self.tell_wanting(task, |client, run| client.failed.push((run, reason.clone())));
+        self.tell_wanting(task, |client, run| client.tell_failed(run, reason.clone()));
         self.each_dependent(task, |s, dependent| {
             if matches!(s.state(dependent), State::Waiting { .. } | State::Ready) {
                 s.fail_later(dependent, failure);
@@ -197,7 +197,7 @@ impl Scheduler {
         let held_as = self.table.id(task);
         let nbytes = nbytes as u64;
         self.tell_wanting(task, |client, run| {
-            client.finished.push(Finished { run, held_as, holder, nbytes, values: None });
+            client.tell_finished(Finished { run, held_as, holder, nbytes, values: None });
         });
     }
 
@@ -359,7 +359,7 @@ impl Scheduler {
         let record = self.table.task(task);
         if record.is_wanted() || record.waiting_dependents > 0 {
             self.todo.push(Step::Compute(task));
-            self.tell_wanting(task, |client, run| client.pending.push(run));
+            self.tell_wanting(task, |client, run| client.tell_pending(run));
         } else {
             self.todo.push(Step::Consider(task));
         }

@@ -16,16 +16,30 @@
 //! - A seed decides everything (guarded by `two_runs_of_one_seed_are_equal`).
 //! - Many seeds pass (guarded by `thousands_of_seeds_pass`).
 //!
-//! Reading order: `swarm`, `oracle`, `executor`, `user`, `acts`, `pages`, `world`.
+//! - A run does not depend on the clock on the wall
+//!   (guarded by `a_shifted_clock_changes_nothing`).
+//! - What was found is never lost again: scenarios that failed are kept as texts
+//!   (guarded by `scenarios_that_once_failed_pass`).
+//!
+//! Reading order: `swarm`, `scenario`, `oracle`, `executor`, `user`, `acts`, `pages`, `world`,
+//! `cluster`, `faults`, `audit`, `shrink`.
 
 mod acts;
+mod audit;
+mod cluster;
 mod executor;
+mod faults;
 mod oracle;
 mod pages;
 mod random;
+mod scenario;
+mod shrink;
 mod swarm;
 mod user;
 mod world;
+
+pub use scenario::Scenario;
+pub use shrink::{failure_of, shrink};
 
 use rasker_client::Action;
 use std::collections::BTreeMap;
@@ -42,11 +56,19 @@ pub struct Options {
     pub exact: bool,
     /// Every action is printed.
     pub verbose: bool,
+    /// The clocks that machines are shown are ahead by so much.
+    pub clock_shift_ns: u64,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { check_every: 1, events_max: 3_000_000, exact: false, verbose: false }
+        Options {
+            check_every: 1,
+            events_max: 3_000_000,
+            exact: false,
+            verbose: false,
+            clock_shift_ns: 0,
+        }
     }
 }
 
@@ -79,21 +101,31 @@ impl std::fmt::Display for Failure {
 ///
 /// The first thing that is not as it must be.
 pub fn run(seed: u64, options: &Options) -> Result<Summary, Failure> {
-    let mut world = World::new(seed, options);
-    match live(&mut world) {
+    run_scenario(&Scenario::of(seed), options)
+}
+
+/// Runs one scenario to its end.
+///
+/// # Errors
+///
+/// The first thing that is not as it must be.
+pub fn run_scenario(scenario: &Scenario, options: &Options) -> Result<Summary, Failure> {
+    let mut world = World::new(scenario, options);
+    match live(&mut world, scenario.end_ns()) {
         Ok(()) => Ok(world.summary()),
-        Err(what) => Err(world.failure(seed, what)),
+        Err(what) => Err(world.failure(scenario.seed, what)),
     }
 }
 
-fn live(world: &mut World) -> Result<(), String> {
-    world.run()?;
+fn live(world: &mut World, chaos_ends: u64) -> Result<(), String> {
+    world.run(chaos_ends)?;
     world.heal();
     for user in 0..world.users.len() {
         world.with_user(user, |user, scene| user.finish(scene));
     }
-    world.run()?;
+    world.run(u64::MAX)?;
     world.check_scheduler()?;
+    world.check_queues()?;
     for user in &world.users {
         if !user.is_satisfied() {
             let (task, unmet) = user.unmet();
@@ -101,6 +133,7 @@ fn live(world: &mut World) -> Result<(), String> {
             return Err(format!("{:?} still waits for {unmet}: {known}", user.client.id()));
         }
     }
+    world.compare_views()?;
     for user in 0..world.users.len() {
         world.with_user(user, |user, scene| {
             while !user.handles.is_empty() {
@@ -109,7 +142,7 @@ fn live(world: &mut World) -> Result<(), String> {
             user.settle(scene);
         });
     }
-    world.run()?;
+    world.run(u64::MAX)?;
     world.check_scheduler()?;
     nothing_is_left(world)
 }

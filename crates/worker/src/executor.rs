@@ -100,6 +100,11 @@ impl Executor {
         *self.pins.entry(task).or_insert(0) += 1;
     }
 
+    /// How often a value is pinned.
+    pub fn n_pins(&self, task: TaskId) -> u32 {
+        self.pins.get(&task).copied().unwrap_or(0)
+    }
+
     pub fn unpin(&mut self, task: TaskId) {
         if let Some(n) = self.pins.get_mut(&task) {
             *n -= 1;

@@ -133,6 +133,13 @@ impl Held {
         runs
     }
 
+    pub fn tasks(&self) -> impl Iterator<Item = TaskId> {
+        self.layers.iter().flat_map(|(layer, stretches)| {
+            let runs = stretches.iter().map(|(start, s)| Run::new(*layer, *start, s.count));
+            runs.flat_map(Run::tasks)
+        })
+    }
+
     pub fn clear(&mut self) {
         *self = Held::default();
     }

@@ -18,12 +18,13 @@
 //! - An executor's death is laid at the door of the calls that ran in it, not of those that
 //!   waited (guarded by `calls_that_only_waited_are_not_blamed`).
 //!
-//! Reading order: `event`, `worker`, `calls`, `values`, `held`, `executor`.
+//! Reading order: `event`, `worker`, `calls`, `values`, `held`, `executor`, `invariants`.
 
 mod calls;
 mod event;
 mod executor;
 mod held;
+mod invariants;
 mod values;
 mod worker;
 
