@@ -7,6 +7,7 @@ use rasker_graph::{
     Blob, ClientId, Key, Layer, LayerId, MapWork, Options, Page, Run, TaskId, Template, TemplateId,
     Work,
 };
+use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{
     Datum, Failure, FailureKind, Finished, FromClient, Query, Scattered, Submit, ToClient, WorkerId,
 };
@@ -160,8 +161,10 @@ impl Client {
         if let Some(task) = self.find(new.key) {
             return task;
         }
-        if let Some(task) = self.released_keys.get(&new.key) {
-            self.release_before(*task);
+        let released = self.released_keys.get(&new.key).copied();
+        if let Some(task) = released.filter(|_| !mutant("release-overtaken-by-submit")) {
+            sometimes("a key was used again before its release was sent");
+            self.release_before(task);
         }
         let index = self.enter(&new);
         let task = TaskId::new(self.page_layer, index);
@@ -433,6 +436,9 @@ impl Client {
             }
         }
         self.let_go.push(layer.pieces.split_off(task.index, 1));
+        if mutant("release-not-sent") {
+            return;
+        }
         Run::push(&mut self.released, task);
         self.sweep(task.layer);
     }
@@ -585,7 +591,8 @@ impl Client {
                 if let Some(both) = stretch.intersect(Run::new(run.layer, from, n))
                     && let Some(left) = self.waits.get_mut(&wait)
                 {
-                    *left += both.count;
+                    sometimes("a wait counts a task anew");
+                    *left += both.count * u32::from(!mutant("wait-not-reset"));
                 }
             }
         }
@@ -593,7 +600,12 @@ impl Client {
 
     fn ended(&mut self, run: Run, ending: Ending, out: &mut Vec<Action>) {
         let Some(layer) = self.layers.get_mut(&run.layer) else { return };
-        if matches!(ending, Ending::Finished { .. }) && layer.pieces.is_cancelled(run.start) {
+        let is_cancelled = layer.pieces.is_cancelled(run.start);
+        if matches!(ending, Ending::Finished { .. })
+            && is_cancelled
+            && !mutant("cancelled-future-revived")
+        {
+            sometimes("a result was under way when its future was cancelled");
             // It was on its way when the user cancelled.
             return;
         }
@@ -616,7 +628,7 @@ impl Client {
         for (wait, n) in woken {
             if let Some(left) = self.waits.get_mut(&wait) {
                 *left = left.saturating_sub(n);
-                if *left == 0 {
+                if *left == 0 && !mutant("wake-up-lost") {
                     self.waits.remove(&wait);
                     out.push(Action::Wake(wait));
                 }

@@ -9,6 +9,7 @@ use crate::scheduler::Scheduler;
 use crate::table::{MapInput, PageRecipe, Recipe, State, Task, TaskRef};
 use crate::template::TemplateIx;
 use rasker_graph::{Input, Key, Options, Run, TaskId};
+use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{CallWork, Calls, Label, Priority, Source, ToWorker, WorkerId};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
@@ -86,7 +87,10 @@ impl Scheduler {
             Some(worker) => {
                 self.worker_mut(worker).expect("alive").bound.push(Reverse(entry));
             }
-            None => self.unplaceable.push(task),
+            None => {
+                sometimes("no worker may run a task");
+                self.unplaceable.push(task);
+            }
         }
     }
 
@@ -222,6 +226,7 @@ impl Scheduler {
         if other.pending.is_empty() || other.n_processing < other.hello.nthreads {
             return None;
         }
+        sometimes("an idle worker looked at a busy one's queue");
         Some((self.next_of(Some(victim))?, victim))
     }
 
@@ -248,7 +253,9 @@ impl Scheduler {
             given = Some(duration);
             break;
         }
-        self.worker_mut(id).expect("alive").bound.append(&mut kept);
+        if !mutant("wakeup-lost-on-resource-return") {
+            self.worker_mut(id).expect("alive").bound.append(&mut kept);
+        }
         given
     }
 
@@ -442,6 +449,7 @@ impl Scheduler {
         if worker.n_processing > worker.hello.nthreads && !worker.retracting {
             worker.retracting = true;
             worker.out.push(ToWorker::Retract);
+            sometimes("calls were asked back");
         }
     }
 

@@ -14,6 +14,7 @@ impl Scheduler {
         let mut waiting: Map<TaskRef, u32> = Map::default();
         let mut alive: Map<TaskRef, u32> = Map::default();
         let mut load: Map<WorkerId, u32> = Map::default();
+        let mut in_use: Map<(WorkerId, &str), f64> = Map::default();
         self.each_record(|task| {
             let state = self.state(task);
             if state.is_gone() {
@@ -33,6 +34,9 @@ impl Scheduler {
             }
             if let State::Processing { worker } = state {
                 *load.entry(worker).or_default() += 1;
+                for (name, amount) in &self.table.options(task).resources {
+                    *in_use.entry((worker, name.as_str())).or_default() += amount;
+                }
             }
             self.check_state(task, state, missing, &mut wrong);
         });
@@ -45,7 +49,10 @@ impl Scheduler {
             let expected =
                 (waiting.get(&task).copied().unwrap_or(0), alive.get(&task).copied().unwrap_or(0));
             if counts != expected {
-                wrong.push(format!("{task:?}: dependents {counts:?}, counted {expected:?}"));
+                wrong.push(format!("{task:?}: dependents {counts:?}, counted {expected:?} (1)"));
+            }
+            if record.retries_used > self.table.options(task).retries {
+                wrong.push(format!("{task:?} was retried {} times (20)", record.retries_used));
             }
             if !record.is_wanted() && expected == (0, 0) {
                 wrong.push(format!("{task:?} is kept and nobody needs it: {:?}", record.state));
@@ -55,10 +62,35 @@ impl Scheduler {
             let (n, counted) =
                 (self.worker(id).expect("alive").n_processing, load.get(&id).copied().unwrap_or(0));
             if n != counted {
-                wrong.push(format!("{id:?} has {n} calls in hand, counted {counted}"));
+                wrong.push(format!("{id:?} has {n} calls in hand, counted {counted} (1)"));
+            }
+            self.check_resources(id, &in_use, &mut wrong);
+        }
+        for (task, replicas) in &self.table.replicas {
+            let is_held = matches!(self.state(*task), State::Memory { holder, .. }
+                if !replicas.contains(&holder));
+            if !is_held {
+                wrong.push(format!("{task:?} has copies on {replicas:?} beside no value (4)"));
             }
         }
         wrong
+    }
+
+    /// Invariant 17: what is in use is what the calls in hand ask for, and no more than there is.
+    fn check_resources(
+        &self,
+        id: WorkerId,
+        in_use: &Map<(WorkerId, &str), f64>,
+        wrong: &mut Vec<String>,
+    ) {
+        let worker = self.worker(id).expect("alive");
+        for (name, total) in &worker.hello.resources {
+            let used = in_use.get(&(id, name.as_str())).copied().unwrap_or(0.0);
+            let left = worker.n_available(name);
+            if (left + used - total).abs() > 1e-6 || left < -1e-6 {
+                wrong.push(format!("{id:?} has {left} of {total} {name}, {used} in use (17)"));
+            }
+        }
     }
 
     /// Tasks that are ready and stand in no queue, so that nothing will come of them.

@@ -4,6 +4,7 @@ use crate::peer::{Client, Worker};
 use crate::scheduler::Scheduler;
 use crate::table::{State, TaskRef};
 use rasker_graph::ClientId;
+use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{ToClient, WorkerHello, WorkerId};
 
 impl Scheduler {
@@ -35,7 +36,9 @@ impl Scheduler {
         for &other in &self.alive {
             let worker = self.workers[other.0 as usize].as_deref_mut().expect("alive");
             newcomer.peers.push(worker.peer());
-            worker.peers.push(peer.clone());
+            if !mutant("newcomer-not-announced") {
+                worker.peers.push(peer.clone());
+            }
         }
         for client in self.clients.values_mut() {
             client.out.push(ToClient::Peers(vec![peer.clone()]));
@@ -43,10 +46,19 @@ impl Scheduler {
         self.workers[at] = Some(Box::new(newcomer));
         self.alive.push(id);
         self.alive.sort_unstable();
-        self.place_again();
+        if !mutant("unplaceable-forgotten") {
+            self.place_again();
+        }
     }
 
-    pub(crate) fn on_worker_left(&mut self, id: WorkerId, reason: &str) {
+    pub(crate) fn on_worker_left(&mut self, mut id: WorkerId, reason: &str) {
+        if let Some(namesake) = self.namesake(id) {
+            sometimes("a worker was lost after its successor had come");
+            if mutant("late-loss-removes-successor") {
+                id = namesake;
+            }
+        }
+        let is_back = mutant("identity-by-address") && self.namesake(id).is_some();
         let Some(worker) = self.workers.get_mut(id.0 as usize).and_then(Option::take) else {
             return;
         };
@@ -60,6 +72,7 @@ impl Scheduler {
             for index in 0..layer.expanded {
                 let task = TaskRef { layer: slot, index };
                 match layer.task(index).state {
+                    _ if is_back => {}
                     State::Memory { holder, .. } if holder == id => held.push(task),
                     State::Processing { worker } if worker == id => running.push(task),
                     _ => {}
@@ -67,7 +80,9 @@ impl Scheduler {
             }
         }
         let copied: Vec<TaskRef> = (self.table.replicas.iter())
-            .filter(|(_, replicas)| replicas.contains(&id))
+            .filter(|(_, replicas)| {
+                replicas.contains(&id) && !mutant("replica-of-lost-worker-kept")
+            })
             .map(|(task, _)| *task)
             .collect();
         for task in held.into_iter().chain(copied) {
@@ -81,8 +96,19 @@ impl Scheduler {
                 self.settle();
             }
         }
-        self.move_queue(&worker);
+        if !mutant("queue-of-lost-worker-forgotten") {
+            self.move_queue(&worker);
+        }
         self.answer_for(id);
+    }
+
+    /// A later worker at the same address.
+    fn namesake(&self, id: WorkerId) -> Option<WorkerId> {
+        let address = &self.worker(id)?.hello.address;
+        let same = |w: &WorkerId| {
+            *w != id && self.worker(*w).is_some_and(|worker| worker.hello.address == *address)
+        };
+        self.alive.iter().copied().rev().find(same)
     }
 
     /// What waited beside a worker that is gone is placed anew.

@@ -4,6 +4,7 @@ use crate::table::{Map, TaskRef};
 use crate::template::{TemplateIx, Templates};
 use hashbrown::HashSet;
 use rasker_graph::{ClientId, Options, Run, TemplateId};
+use rasker_protocol::probe::mutant;
 use rasker_protocol::{
     Calls, Failure, Finished, Peer, Priority, ToClient, ToWorker, WorkerHello, WorkerId,
     WorkerStatus,
@@ -112,7 +113,10 @@ impl Worker {
                 self.processing.remove(&template);
             }
         }
-        self.reserve(options, 1.0);
+        let times = f64::from(1 + u8::from(mutant("resource-returned-twice")));
+        if !mutant("resource-kept") {
+            self.reserve(options, times);
+        }
     }
 
     fn reserve(&mut self, options: &Options, sign: f64) {
@@ -123,17 +127,25 @@ impl Worker {
         }
     }
 
+    /// How much of a resource is not in use.
+    pub fn n_available(&self, resource: &str) -> f64 {
+        self.available.iter().find(|(n, _)| n == resource).map_or(0.0, |(_, left)| *left)
+    }
+
     /// Whether the resources a task asks for are free now.
     pub fn has_free(&self, options: &Options) -> bool {
-        options.resources.iter().all(|(name, amount)| {
-            self.available.iter().any(|(n, left)| n == name && *left + 1e-9 >= *amount)
-        })
+        mutant("resource-overbooked")
+            || options.resources.iter().all(|(name, amount)| {
+                self.available.iter().any(|(n, left)| n == name && *left + 1e-9 >= *amount)
+            })
     }
 
     /// Whether a task may ever run here.
     pub fn can_run(&self, options: &Options, any_worker: bool) -> bool {
-        let named =
-            any_worker || options.workers.is_empty() || options.workers.iter().any(|w| self.is(w));
+        let named = any_worker
+            || mutant("restriction-ignored")
+            || options.workers.is_empty()
+            || options.workers.iter().any(|w| self.is(w));
         named
             && options.resources.iter().all(|(name, amount)| {
                 self.hello.resources.iter().any(|(n, total)| n == name && total >= amount)

@@ -4,6 +4,7 @@ use crate::scheduler::Scheduler;
 use crate::table::{Recipe, State, TaskRef};
 use crate::template::TemplateIx;
 use rasker_graph::{Run, TaskId};
+use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{Failure, FailureKind, Finished, Progress, Value, WorkerId};
 use std::sync::Arc;
 
@@ -47,7 +48,9 @@ impl Scheduler {
             return false;
         }
         let record = layer.task(task.index);
-        record.state == (State::Processing { worker }) && u32::from(record.attempt) == attempt
+        let is_there = record.state == (State::Processing { worker })
+            || mutant("completion-by-key-alone") && record.state.is_processing();
+        is_there && (u32::from(record.attempt) == attempt || mutant("attempt-not-checked"))
     }
 
     /// Calls `f` for the tasks of a run whose attempt is current, taken off the worker's load.
@@ -180,10 +183,14 @@ impl Scheduler {
     /// that one, so it waits for its end.
     fn discard(&mut self, worker: WorkerId, run: Run) {
         self.n_stale += u64::from(run.count);
+        if mutant("late-value-kept") {
+            return;
+        }
         for id in run.tasks() {
             match self.table.find(id) {
                 Some(task) if self.is_held_by(task, worker) => {}
                 Some(task) if self.is_processing_at(task, worker) => {
+                    sometimes("a late value met a later attempt on the same worker");
                     self.table.task_mut(task).is_stray = true;
                 }
                 _ => self.free_at(worker, id),
@@ -208,8 +215,10 @@ impl Scheduler {
     fn on_failed(&mut self, task: TaskRef, failure: &Arc<Failure>) {
         let allowed = self.table.options(task).retries;
         let record = self.table.task_mut(task);
-        if record.retries_used < allowed && failure.kind == FailureKind::Exception {
-            record.retries_used += 1;
+        let may_again = record.retries_used < allowed || mutant("unbounded-retry");
+        if may_again && failure.kind == FailureKind::Exception {
+            record.retries_used = record.retries_used.wrapping_add(1);
+            sometimes("a call was tried again after an exception");
             return self.take_back(task);
         }
         let attempts = u32::from(record.retries_used) + 1;
@@ -225,7 +234,7 @@ impl Scheduler {
     /// The task ran in an executor or on a worker that died.
     pub(crate) fn on_crashed(&mut self, task: TaskRef, reason: &str) {
         let record = self.table.task_mut(task);
-        record.suspicion += 1;
+        record.suspicion += u8::from(!mutant("crash-not-counted"));
         if record.suspicion <= self.allowed_failures {
             return self.take_back(task);
         }
@@ -255,10 +264,11 @@ impl Scheduler {
             self.n_stale += 1;
             return;
         }
-        for (input, holder) in inputs {
+        for (input, holder) in inputs.iter().filter(|_| !mutant("missing-input-ignored")) {
             if let Some(task) = self.table.find(*input)
                 && self.is_held_by(task, *holder)
             {
+                sometimes("an input was not where it was believed to be");
                 self.lose(task, *holder);
                 self.free_at(*holder, *input);
             }
@@ -271,7 +281,8 @@ impl Scheduler {
         for id in run.tasks() {
             let task = self.table.find(id).filter(|task| {
                 task.index < self.table.layer(task.layer).expanded
-                    && matches!(self.state(*task), State::Memory { .. })
+                    && (matches!(self.state(*task), State::Memory { .. })
+                        || mutant("copy-of-nothing-counted"))
             });
             match task {
                 Some(task) if !self.is_held_by(task, worker) => {

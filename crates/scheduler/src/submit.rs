@@ -8,6 +8,7 @@ use crate::template::TemplateIx;
 use rasker_graph::{
     ClientId, Input, Key, Layer, LayerId, MapWork, Page, Run, TaskId, TemplateId, Work,
 };
+use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{Failure, FailureKind, Priority, Scattered, Submit};
 use std::sync::Arc;
 
@@ -163,12 +164,18 @@ impl Scheduler {
             }
             let key = page.keys[index as usize];
             match self.table.find_key(key) {
-                Some(of) if self.table.task(of).is_wanted() || self.is_same_call(task, of) => {
+                Some(of)
+                    if self.table.task(of).is_wanted()
+                        || self.is_same_call(task, of)
+                        || mutant("key-joined-by-name-alone") =>
+                {
+                    sometimes("a key was joined");
                     self.make_alias(task, of);
                 }
                 other => {
                     // Only descendants need the other one: the key starts a new generation.
                     if let Some(other) = other {
+                        sometimes("a key began a new generation beside the old one");
                         self.table.remove_key(other);
                     }
                     self.table.add_key(key, task);
@@ -253,7 +260,9 @@ impl Scheduler {
         self.table.task_mut(task).also_wanted = true;
         match self.state(task) {
             State::Released => self.todo.push(Step::Compute(task)),
+            State::Memory { .. } if mutant("late-wish-not-told") => {}
             State::Memory { holder, nbytes } => {
+                sometimes("a value was wished for that was there");
                 let held_as = self.table.id(task);
                 if let Some(client) = self.clients.get_mut(&client) {
                     client.tell_finished(rasker_protocol::Finished {
@@ -425,6 +434,9 @@ impl Scheduler {
     }
 
     pub(crate) fn on_release(&mut self, client: ClientId, runs: &[Run]) {
+        if mutant("release-lost") && runs.len() == 1 {
+            return;
+        }
         for run in runs {
             let Some(&slot) = self.table.by_id.get(&run.layer) else { continue };
             if self.table.layer(slot).client != client {
@@ -504,9 +516,12 @@ impl Scheduler {
                 let text = if reason.is_empty() { "cancelled by a client" } else { reason };
                 let failure = Failure::new(FailureKind::Cancelled, key, text);
                 let failure = self.add_failure(Arc::new(failure));
-                self.table.remove_key(task);
+                if !mutant("cancelled-key-joined") {
+                    self.table.remove_key(task);
+                }
                 self.table.remove_layer_key(task.layer);
                 if let State::Processing { worker } = self.state(task) {
+                    sometimes("a task was cancelled while it was with a worker");
                     self.stop(task, worker);
                 }
                 self.free(task);
@@ -545,6 +560,7 @@ impl Scheduler {
         }
         for task in again {
             if matches!(self.state(task), State::Memory { .. }) {
+                sometimes("a retry came after another's");
                 // Somebody else's retry was first; whoever asks now does not know it any more.
                 self.report(task);
                 continue;

@@ -54,6 +54,9 @@ impl State {
     pub fn is_active(self) -> bool {
         matches!(self, State::Waiting { .. } | State::Ready | State::Processing { .. })
     }
+    pub fn is_processing(self) -> bool {
+        matches!(self, State::Processing { .. })
+    }
     pub fn is_gone(self) -> bool {
         matches!(self, State::Forgotten | State::Alias { .. })
     }

@@ -18,17 +18,21 @@
 //!
 //! - A run does not depend on the clock on the wall
 //!   (guarded by `a_shifted_clock_changes_nothing`).
+//! - Each way in which the machines are broken on purpose is found
+//!   (guarded by `every_mutant_is_caught`).
 //! - What was found is never lost again: scenarios that failed are kept as texts
 //!   (guarded by `scenarios_that_once_failed_pass`).
 //!
 //! Reading order: `swarm`, `scenario`, `oracle`, `executor`, `user`, `acts`, `pages`, `world`,
-//! `cluster`, `faults`, `audit`, `shrink`.
+//! `cluster`, `faults`, `audit`, `shrink`, `marks`, `mutants`.
 
 mod acts;
 mod audit;
 mod cluster;
 mod executor;
 mod faults;
+pub mod marks;
+pub mod mutants;
 mod oracle;
 mod pages;
 mod random;
@@ -42,6 +46,7 @@ pub use scenario::Scenario;
 pub use shrink::{failure_of, shrink};
 
 use rasker_client::Action;
+use rasker_protocol::probe;
 use std::collections::BTreeMap;
 use world::World;
 
@@ -58,6 +63,8 @@ pub struct Options {
     pub verbose: bool,
     /// The clocks that machines are shown are ahead by so much.
     pub clock_shift_ns: u64,
+    /// The machines are broken in this way: see `mutants`.
+    pub mutant: Option<&'static str>,
 }
 
 impl Default for Options {
@@ -68,6 +75,7 @@ impl Default for Options {
             exact: false,
             verbose: false,
             clock_shift_ns: 0,
+            mutant: None,
         }
     }
 }
@@ -110,6 +118,8 @@ pub fn run(seed: u64, options: &Options) -> Result<Summary, Failure> {
 ///
 /// The first thing that is not as it must be.
 pub fn run_scenario(scenario: &Scenario, options: &Options) -> Result<Summary, Failure> {
+    probe::choose(options.mutant);
+    let _ = probe::take_reached();
     let mut world = World::new(scenario, options);
     match live(&mut world, scenario.end_ns()) {
         Ok(()) => Ok(world.summary()),

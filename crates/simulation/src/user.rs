@@ -326,6 +326,9 @@ impl User {
         if let Some(wait) = handle.wait {
             self.client.cancel_wait(wait);
         }
+        handle.run().tasks().for_each(|task| {
+            self.cancelled.remove(&task);
+        });
         let node = handle.nodes.first().copied();
         if handle.is_layer {
             self.client.drop_layer(handle.first.layer);

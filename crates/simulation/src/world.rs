@@ -395,6 +395,7 @@ impl World {
         if self.scheduler.n_stale() > 0 {
             *counts.entry("a late message was dropped").or_default() += self.scheduler.n_stale();
         }
+        counts.extend(rasker_protocol::probe::take_reached());
         Summary { digest: self.digest, n_events: self.n_handled, counts }
     }
 

@@ -5,6 +5,7 @@ use crate::executor::{Executor, FEED_NS};
 use crate::held::Form;
 use crate::worker::{Waiting, Worker};
 use rasker_graph::{Input, Run, TaskId};
+use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{
     CallWork, Calls, Done, ExecutorCalls, ExecutorId, ExecutorWork, FailureKind, FromExecutor,
     FromWorker, Given, GivenInput, Outcome, Priority, Progress, ToExecutor, Value,
@@ -81,7 +82,9 @@ impl Worker {
             });
             let task = TaskId::new(calls.run.layer, index);
             let inputs = inputs.collect();
-            self.progress.push(Progress::Missing { task, attempt: calls.attempt, inputs });
+            if !mutant("missing-input-not-told") {
+                self.progress.push(Progress::Missing { task, attempt: calls.attempt, inputs });
+            }
         }
     }
 
@@ -100,6 +103,12 @@ impl Worker {
 
     /// An input is here, or will never be: the calls that wait for it move on.
     pub(crate) fn arrived(&mut self, input: TaskId, is_here: bool) {
+        if !is_here {
+            sometimes("an input could not be had");
+            if mutant("fetch-error-ignored") {
+                return;
+            }
+        }
         for number in self.wanted_by.remove(&input).unwrap_or_default() {
             let Some(waiting) = self.waiting.get_mut(&number) else { continue };
             waiting.missing.remove(&input);
@@ -322,6 +331,10 @@ impl Worker {
         };
         self.held.remove(run);
         self.held.insert(run, form);
+        if mutant("report-sent-twice") {
+            let values = values.clone();
+            self.progress.push(Progress::Finished { run, attempt, elapsed_ns, nbytes, values });
+        }
         self.progress.push(Progress::Finished { run, attempt, elapsed_ns, nbytes, values });
         for task in run.tasks() {
             if self.wanted_by.contains_key(&task) {
@@ -341,7 +354,14 @@ impl Worker {
         let mut any = false;
         for (_, calls) in std::mem::take(&mut self.ready) {
             any = true;
+            if mutant("retraction-forgotten") {
+                continue;
+            }
+            sometimes("ready calls were handed back");
             self.progress.push(Progress::Retracted { run: calls.run, attempt: calls.attempt });
+            if mutant("retracted-and-kept") {
+                self.ready.insert(ready_key(&calls), calls);
+            }
         }
         for executor in &mut self.executors {
             if executor.is_up && executor.n_given > executor.nthreads && !executor.recalling {
@@ -362,10 +382,11 @@ impl Worker {
         let mut back = Vec::new();
         for (run, attempt) in runs {
             if executor.take(run, attempt).is_some() {
-                if attempt > 0 {
+                if attempt > 0 && !mutant("value-before-recall-kept") {
                     // It was to take the place of an earlier value, which nobody drops else.
                     run.tasks().for_each(|task| executor.drop_value(task));
                 }
+                sometimes("calls came back from an executor");
                 back.push(Progress::Retracted { run, attempt });
             }
         }
@@ -388,12 +409,14 @@ impl Worker {
             .map(|(number, _)| *number)
             .collect();
         for number in &numbers {
+            sometimes("a call was cancelled while its inputs were on their way");
             self.waits_no_more(*number);
         }
         for executor in &mut self.executors {
             let mut is_given = false;
             for given in &mut executor.given {
                 if given.attempt == attempt && given.run.intersect(run).is_some() {
+                    sometimes("a call was cancelled while an executor had it");
                     given.is_cancelled = true;
                     is_given = true;
                 }
@@ -405,6 +428,9 @@ impl Worker {
     }
 
     pub(crate) fn free(&mut self, run: Run) {
+        if mutant("free-ignored") {
+            return;
+        }
         for (executor, task) in self.held.remove(run) {
             if let Some(executor) = self.executor_mut(executor) {
                 executor.drop_value(task);
@@ -419,8 +445,8 @@ impl Worker {
         let mut running = self.options.nthreads;
         for given in &executor.given {
             let (run, attempt) = (given.run, given.attempt);
-            let n = running.min(run.count);
-            running -= n;
+            let n = if mutant("all-assigned-blamed") { run.count } else { running.min(run.count) };
+            running = running.saturating_sub(n);
             if n > 0 {
                 let run = Run::new(run.layer, run.start, n);
                 self.progress.push(Progress::Crashed { run, attempt, reason: reason.to_owned() });
@@ -430,7 +456,10 @@ impl Worker {
                 self.progress.push(Progress::Retracted { run, attempt });
             }
         }
-        let lost = self.held.remove_executor(id);
+        let lost = match mutant("values-of-dead-executor-kept") {
+            true => Vec::new(),
+            false => self.held.remove_executor(id),
+        };
         // There is one executor, so all exports were asked of it.
         let mut exporting: Vec<TaskId> = self.exporting.iter().copied().collect();
         exporting.sort_unstable();
@@ -438,7 +467,11 @@ impl Worker {
         for task in exporting {
             match self.held.get(task) {
                 Some(Form::Value(value)) => again.push((task, value)),
-                _ => self.on_exported(task, Ok(None), out),
+                _ if mutant("export-of-dead-executor-awaited") => {}
+                _ => {
+                    sometimes("an executor died while it wrote a value");
+                    self.on_exported(task, Ok(None), out);
+                }
             }
         }
         if !lost.is_empty() {

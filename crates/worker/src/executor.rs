@@ -3,6 +3,7 @@
 use crate::Map;
 use hashbrown::HashSet;
 use rasker_graph::{Run, TaskId, Template, TemplateId};
+use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{
     ExecutorCalls, ExecutorId, ExecutorWork, Given as Input, GivenInput, ToExecutor,
 };
@@ -162,7 +163,10 @@ impl Executor {
         if !self.dropped.is_empty() {
             let mut runs = Vec::new();
             self.dropped.retain(|task| {
-                let is_pinned = self.pins.contains_key(task);
+                let is_pinned = self.pins.contains_key(task) && !mutant("pinned-value-dropped");
+                if is_pinned {
+                    sometimes("a value was freed while it was read");
+                }
                 if !is_pinned {
                     Run::push(&mut runs, *task);
                 }

@@ -4,6 +4,7 @@ use crate::event::{Action, ReaderId};
 use crate::held::Form;
 use crate::worker::{Request, Worker};
 use rasker_graph::TaskId;
+use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{Failure, FromHolder, Progress, ToHolder, Value, WorkerId};
 use std::sync::Arc;
 
@@ -17,12 +18,17 @@ impl Worker {
             let wanted = self.wanted_by.get(&task).is_some_and(|numbers| {
                 numbers.iter().any(|number| self.waiting.contains_key(number))
             });
+            if !wanted {
+                sometimes("an input came that nobody wanted any more");
+            }
             if let Some(value) = value
                 && wanted
             {
                 let nbytes = value.nbytes();
                 self.held.insert(task.run(), Form::Value(value));
-                self.progress.push(Progress::Copied { run: task.run(), nbytes });
+                if !mutant("copy-not-told") {
+                    self.progress.push(Progress::Copied { run: task.run(), nbytes });
+                }
                 self.arrived(task, true);
             } else {
                 self.arrived(task, false);
