@@ -653,12 +653,18 @@ impl Client {
             let Some(layer) = self.layers.get(&run.layer) else { continue };
             match &layer.holds {
                 Holds::Tasks(_) => {
-                    for index in run.indices() {
-                        self.keys.remove(&layer.keys[index as usize]);
+                    for task in run.tasks() {
+                        // A later task may have the key already.
+                        let key = &layer.keys[task.index as usize];
+                        if self.keys.get(key) == Some(&task) {
+                            self.keys.remove(key);
+                        }
                     }
                 }
                 Holds::Whole { .. } => {
-                    self.maps.remove(&layer.keys[0]);
+                    if self.maps.get(&layer.keys[0]) == Some(&run.layer) {
+                        self.maps.remove(&layer.keys[0]);
+                    }
                 }
             }
         }

@@ -126,3 +126,31 @@ fn a_dropped_layer_keeps_the_tasks_held_beside_it() {
     client.drop_layer(layer);
     assert_eq!(flush(&mut client), []);
 }
+
+#[test]
+fn a_cancel_leaves_the_key_of_a_later_task_alone() {
+    let (mut client, mut out) = (client(), vec![]);
+    let first = submit(&mut client, 1);
+    client.cancel(vec![first.run()], "", &mut out);
+    let second = submit(&mut client, 1);
+    assert_ne!(first, second);
+    client.cancel(vec![first.run()], "", &mut out);
+    assert_eq!(client.find(Key(1)), Some(second));
+}
+
+#[test]
+fn a_cancelled_task_stays_so_until_its_client_retries_it() {
+    let (mut client, mut out) = (client(), vec![]);
+    let task = submit(&mut client, 1);
+    client.cancel(vec![task.run()], "", &mut out);
+    let (run, held_as, holder) = (task.run(), task, WorkerId(0));
+    let finished = Finished { run, held_as, holder, nbytes: 0, values: None };
+    // Another client retries the same task.
+    for message in [ToClient::Pending(vec![run]), ToClient::Finished(vec![finished.clone()])] {
+        client.handle(message, &mut out);
+        assert!(matches!(client.ending(task), Some(crate::Ending::Failed(_))));
+    }
+    client.retry(vec![task], &mut out);
+    client.handle(ToClient::Finished(vec![finished]), &mut out);
+    assert!(matches!(client.ending(task), Some(crate::Ending::Finished { .. })));
+}

@@ -50,7 +50,10 @@ impl Scheduler {
         let record = layer.task(task.index);
         let is_there = record.state == (State::Processing { worker })
             || mutant("completion-by-key-alone") && record.state.is_processing();
-        is_there && (u32::from(record.attempt) == attempt || mutant("attempt-not-checked"))
+        let is_last = u32::from(record.attempt) == attempt
+            || mutant("attempt-not-checked")
+            || mutant("completion-by-key-alone");
+        is_there && is_last
     }
 
     /// Calls `f` for the tasks of a run whose attempt is current, taken off the worker's load.

@@ -119,6 +119,7 @@ impl User {
 
     /// What a call submits: a few short tasks, and one that reads them.
     pub fn submit_nested(&mut self, share: u64, scene: &mut Scene<'_>) {
+        self.is_nested = true;
         let mut inputs = Vec::new();
         for at in 0..scene.random.between(1, 4) {
             let call = (template(Deed::Small, at % VARIANTS), (mix(share, at) >> 1) as i64);
@@ -261,7 +262,8 @@ impl User {
                 *self.named.entry(key).or_insert_with(|| oracle.call(template, arg, nodes))
             }
         };
-        let options = any_options(scene);
+        // A call that holds a resource must not wait for one that asks for it.
+        let options = if self.is_nested { Arc::default() } else { any_options(scene) };
         let bytes = arg.to_le_bytes();
         let blob = scene.random.chance(5).then(|| Blob::from(bytes.to_vec()));
         let dependencies: Vec<TaskId> = inputs.iter().map(|(task, _)| *task).collect();

@@ -7,6 +7,7 @@
 use crate::world::World;
 use rasker_graph::{Run, TaskId, Template};
 use rasker_protocol::{FromWorker, Progress, ToWorker, WorkerId};
+use rasker_scheduler::Event as SchedulerEvent;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// What was said of each attempt.
@@ -17,7 +18,35 @@ pub(crate) struct Ledger {
     /// To whom each attempt was sent.
     given: HashMap<(TaskId, u32), WorkerId>,
     answered: HashSet<(TaskId, u32)>,
-    n_sent: u64,
+    /// Values that were not where the scheduler said, as it was told.
+    disproved: HashSet<(TaskId, WorkerId)>,
+}
+
+/// What a message says of values.
+pub(crate) struct Heard {
+    worker: WorkerId,
+    missing: Vec<(TaskId, WorkerId)>,
+    here: Vec<Run>,
+}
+
+impl Heard {
+    pub fn of(event: &SchedulerEvent) -> Option<Heard> {
+        let SchedulerEvent::FromWorker { worker, message: FromWorker::Progress(items) } = event
+        else {
+            return None;
+        };
+        let mut heard = Heard { worker: *worker, missing: Vec::new(), here: Vec::new() };
+        for item in items {
+            match item {
+                Progress::Missing { inputs, .. } => heard.missing.extend(inputs),
+                Progress::Finished { run, .. } | Progress::Copied { run, .. } => {
+                    heard.here.push(*run);
+                }
+                _ => {}
+            }
+        }
+        Some(heard)
+    }
 }
 
 /// Events that one task may cost before something goes in circles, on top of a fixed number.
@@ -46,9 +75,22 @@ impl World {
         let entered = self.oracle.n_nodes() + self.users.len() as u64;
         let most = (EVENTS_FIXED + EVENTS_PER_TASK * entered).min(self.options.events_max);
         if self.n_handled > most {
-            return Err(format!("still busy after {} events (29)", self.n_handled));
+            let unmet = self.unmet().unwrap_or_default();
+            return Err(format!("still busy after {} events (29); {unmet}", self.n_handled));
         }
         Ok(())
+    }
+
+    /// What some user still waits for.
+    pub fn unmet(&self) -> Option<String> {
+        let mut all = Vec::new();
+        for user in self.users.iter().filter(|user| !user.is_satisfied()) {
+            let (task, unmet) = user.unmet();
+            let known = task.map_or(String::new(), |task| self.scheduler.describe(task));
+            all.push(format!("{:?} still waits for {unmet}: {known}", user.client.id()));
+        }
+        // The last users are those of calls that submitted tasks, for which others may wait.
+        all.pop()
     }
 
     /// Tasks run where their users allow it, and workers know what they are to run.
@@ -78,6 +120,13 @@ impl World {
                 self.book.wrong.push(format!("{id:?} was never sent {:?}", calls.template));
             }
             self.look_at_attempts(id, calls.run, calls.attempt);
+            for source in &calls.sources {
+                let mut tasks = source.run.tasks();
+                if tasks.any(|task| self.ledger.disproved.contains(&(task, source.worker))) {
+                    let wrong = format!("{source:?} was disproved and is named again (30)");
+                    self.book.wrong.push(wrong);
+                }
+            }
             let task = TaskId::new(calls.run.layer, calls.run.start);
             let of_layer = self.book.restricted.get(&calls.run.layer);
             let Some(options) = of_layer.or_else(|| self.book.restricted_tasks.get(&task)) else {
@@ -91,10 +140,21 @@ impl World {
         }
     }
 
+    /// The scheduler has taken in what a worker said of values.
+    pub fn note_values(&mut self, heard: Heard, is_believed: bool) {
+        if is_believed {
+            self.ledger.disproved.extend(heard.missing);
+        }
+        if !self.ledger.disproved.is_empty() {
+            for task in heard.here.iter().flat_map(|run| run.tasks()) {
+                self.ledger.disproved.remove(&(task, heard.worker));
+            }
+        }
+    }
+
     /// Invariant 6: attempt numbers strictly rise.
     fn look_at_attempts(&mut self, id: WorkerId, run: Run, attempt: u32) {
         for task in run.tasks() {
-            self.ledger.n_sent += 1;
             let before = self.ledger.sent.insert(task, attempt);
             if before.is_some_and(|before| before >= attempt) {
                 self.book.wrong.push(format!("{task:?} is sent at attempt {attempt} again (6)"));
@@ -108,9 +168,12 @@ impl World {
         let FromWorker::Progress(items) = message else { return };
         for item in items {
             match item {
-                Progress::Finished { run, attempt, .. }
-                | Progress::Failed { run, attempt, .. }
-                | Progress::Retracted { run, attempt } => self.look_at_answer(id, *run, *attempt),
+                Progress::Finished { run, attempt, .. } => {
+                    self.look_at_answer(id, *run, *attempt);
+                }
+                Progress::Failed { run, attempt, .. } | Progress::Retracted { run, attempt } => {
+                    self.look_at_answer(id, *run, *attempt)
+                }
                 Progress::Missing { task, attempt, .. } => {
                     self.book.count("a call was given up for want of inputs");
                     self.look_at_answer(id, task.run(), *attempt);

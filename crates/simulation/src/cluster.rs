@@ -1,5 +1,6 @@
 //! The machines at work: events go in, and what they ask for is carried out.
 
+use crate::audit::Heard;
 use crate::executor::{Begun, Executor};
 use crate::world::{Asker, Event, Place, World};
 use rasker_protocol::{ExecutorId, FromExecutor, FromHolder, ToHolder, WorkerId};
@@ -10,7 +11,11 @@ impl World {
     pub fn scheduler_handles(&mut self, event: SchedulerEvent) -> Result<(), String> {
         let is_turn = matches!(event, SchedulerEvent::Turn);
         let now = self.now + self.options.clock_shift_ns;
+        let (heard, n_stale) = (Heard::of(&event), self.scheduler.n_stale());
         self.scheduler.handle(now, event, &mut self.scheduler_out);
+        if let Some(heard) = heard {
+            self.note_values(heard, self.scheduler.n_stale() == n_stale);
+        }
         self.n_scheduler_events += 1;
         let every = self.options.check_every.max(1 + self.scheduler.n_tasks() / 40);
         if self.n_scheduler_events.is_multiple_of(every) {
@@ -66,7 +71,7 @@ impl World {
 
     pub fn perform(&mut self, id: WorkerId, out: Vec<WorkerAction>) {
         for action in out {
-            self.trace("worker", &action);
+            self.trace("worker", &(id, &action));
             match action {
                 WorkerAction::ToScheduler(message) => {
                     self.look_at_report(id, &message);

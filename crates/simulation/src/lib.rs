@@ -136,12 +136,8 @@ fn live(world: &mut World, chaos_ends: u64) -> Result<(), String> {
     world.run(u64::MAX)?;
     world.check_scheduler()?;
     world.check_queues()?;
-    for user in &world.users {
-        if !user.is_satisfied() {
-            let (task, unmet) = user.unmet();
-            let known = task.map_or(String::new(), |task| world.scheduler.describe(task));
-            return Err(format!("{:?} still waits for {unmet}: {known}", user.client.id()));
-        }
+    if let Some(unmet) = world.unmet() {
+        return Err(unmet);
     }
     world.compare_views()?;
     for user in 0..world.users.len() {

@@ -2,6 +2,8 @@
 //!
 //! The places are the calls of `rasker_protocol::probe::mutant` in the machines.
 
+use crate::{Options, Scenario, failure_of};
+
 /// Every way there is, by name.
 pub const MUTANTS: &[&str] = &[
     "all-assigned-blamed",
@@ -56,3 +58,34 @@ pub const MUTANTS: &[&str] = &[
     "wake-up-lost",
     "wakeup-lost-on-resource-return",
 ];
+
+/// Scenarios that once failed, and go on to show rare mutants.
+const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
+
+/// Every scenario that is kept, by its name.
+pub fn scenarios() -> Vec<(String, Scenario)> {
+    let files = std::fs::read_dir(SCENARIOS).expect("the folder of scenarios");
+    let mut paths: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
+    paths.sort();
+    let read = |path: std::path::PathBuf| {
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&path).expect("a readable scenario");
+        let scenario = Scenario::parse(&text).unwrap_or_else(|wrong| panic!("{name}: {wrong}"));
+        (name, scenario)
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// How many runs it took to find a mutant, and what was found; none if it took more seeds than so
+/// many. A scenario
+/// with the mutant's name is tried first: the rarest would take too many seeds.
+pub fn catch(mutant: &'static str, n_seeds: u64) -> Option<(u64, String)> {
+    let options = Options { mutant: Some(mutant), ..Options::default() };
+    let known = || scenarios().into_iter().filter(|(name, _)| *name == mutant);
+    let mut seeds = (0..n_seeds).map(Scenario::of);
+    let mut known = known().map(|(_, scenario)| scenario);
+    (1..)
+        .map_while(|n| Some((n, known.next().or_else(|| seeds.next())?)))
+        .find_map(|(n, scenario)| Some((n, failure_of(&scenario, &options)?.what)))
+}

@@ -111,6 +111,8 @@ pub struct User {
     pub is_finishing: bool,
     pub questions: BTreeSet<u64>,
     pub inner_seed: u64,
+    /// It belongs to a call that submitted tasks.
+    pub is_nested: bool,
     /// Tasks that this user cancelled and has not asked for again.
     pub cancelled: HashSet<TaskId>,
     /// Workers that this user was told of.
@@ -132,6 +134,7 @@ impl User {
             is_finishing: false,
             questions: BTreeSet::new(),
             inner_seed: u64::from(id.0),
+            is_nested: false,
             cancelled: HashSet::new(),
             peers: BTreeSet::new(),
         }

@@ -297,13 +297,7 @@ impl World {
                 }
             }
             Event::Act(planned) => self.act(&planned),
-            Event::Flush(user) => {
-                self.flush_due[user] = false;
-                self.with_user(user, |user, scene| {
-                    user.client.flush(&mut user.actions);
-                    user.settle(scene);
-                });
-            }
+            Event::Flush(user) => self.flush(user),
             Event::Fault(planned) => self.fault(&planned),
             Event::WorkerEnds(worker) => self.worker_ends(worker),
             Event::NestedLooks { worker, executor, share, user } => {
@@ -347,6 +341,14 @@ impl World {
             let after = self.random.below(self.swarm.batch_ns + 1);
             self.at(after, Event::Flush(at));
         }
+    }
+
+    fn flush(&mut self, user: usize) {
+        self.flush_due[user] = false;
+        self.with_user(user, |user, scene| {
+            user.client.flush(&mut user.actions);
+            user.settle(scene);
+        });
     }
 
     fn act(&mut self, planned: &PlannedAct) {
