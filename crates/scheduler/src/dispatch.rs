@@ -40,7 +40,7 @@ impl Scheduler {
         let layer = self.table.layer(task.layer);
         let mut priority = layer.priority;
         if let Recipe::Page(_) = &layer.recipe {
-            priority.user = -self.table.options(task).priority;
+            priority.user = self.table.options(task).priority.saturating_neg();
         }
         Entry { priority, index: task.index, layer: task.layer }
     }

@@ -2,9 +2,11 @@
 
 use crate::scheduler::Scheduler;
 use crate::table::{Map, State, TaskList, TaskRef};
+use foldhash::fast::FixedState;
 use hashbrown::HashSet;
-use rasker_graph::TaskId;
+use rasker_graph::{ClientId, TaskId};
 use rasker_protocol::WorkerId;
+use std::hash::{BuildHasher, Hash, Hasher};
 
 impl Scheduler {
     /// What is wrong with the state; empty when all is well. For tests and simulation: it looks at
@@ -111,6 +113,20 @@ impl Scheduler {
             }
         });
         wrong
+    }
+
+    /// A number that stands for the tasks of one client and what became of them: for fuzzing.
+    pub fn fingerprint(&self, client: ClientId) -> u64 {
+        let mut hasher = FixedState::default().build_hasher();
+        for layer in self.table.layers.iter().flatten().filter(|l| l.id.client() == client) {
+            (layer.id, layer.count, layer.alive).hash(&mut hasher);
+            for index in 0..layer.expanded {
+                let task = layer.task(index);
+                let used = (task.attempt, task.retries_used, task.suspicion, task.wanted);
+                (index, used, task.state.name()).hash(&mut hasher);
+            }
+        }
+        hasher.finish()
     }
 
     /// Which worker is believed to hold what: for simulation.

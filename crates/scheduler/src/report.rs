@@ -8,6 +8,9 @@ use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{Failure, FailureKind, Finished, Progress, Value, WorkerId};
 use std::sync::Arc;
 
+/// No worker runs more calls at once.
+const THREADS_MAX: u32 = 1 << 16;
+
 impl Scheduler {
     pub(crate) fn on_progress(&mut self, worker: WorkerId, progress: Progress) {
         match progress {
@@ -29,11 +32,15 @@ impl Scheduler {
             }
             Progress::Copied { run, .. } => self.on_copied(worker, run),
             Progress::Threads { nthreads } => {
+                let nthreads = nthreads.min(THREADS_MAX);
                 self.worker_mut(worker).expect("just seen").hello.nthreads = nthreads;
             }
             Progress::Dropped { runs } => {
+                let runs: Vec<Run> = runs.iter().filter_map(|run| self.table.clip(*run)).collect();
                 for id in runs.into_iter().flat_map(Run::tasks) {
-                    if let Some(task) = self.table.find(id) {
+                    if let Some(task) = self.table.find(id)
+                        && task.index < self.table.layer(task.layer).expanded
+                    {
                         self.lose(task, worker);
                     }
                 }
@@ -64,6 +71,10 @@ impl Scheduler {
         attempt: u32,
         mut f: impl FnMut(&mut Scheduler, TaskRef),
     ) {
+        let Some(run) = self.table.clip(run) else {
+            self.n_stale += u64::from(run.count > 0);
+            return;
+        };
         for id in run.tasks() {
             match self.table.find(id) {
                 Some(task) if self.is_current(worker, task, attempt) => {
@@ -110,6 +121,10 @@ impl Scheduler {
             return self.discard(worker, run);
         };
         let first = TaskRef { layer: slot, index: run.start };
+        if run.count == 0 {
+            return;
+        }
+        let values = values.filter(|values| values.fits(run.count));
         if run.end() > self.table.layer(slot).expanded {
             return self.discard(worker, run);
         }
@@ -189,6 +204,7 @@ impl Scheduler {
         if mutant("late-value-kept") {
             return;
         }
+        let Some(run) = self.table.clip(run) else { return self.free_run_at(worker, run) };
         for id in run.tasks() {
             match self.table.find(id) {
                 Some(task) if self.is_held_by(task, worker) => {}
@@ -281,6 +297,7 @@ impl Scheduler {
     }
 
     fn on_copied(&mut self, worker: WorkerId, run: Run) {
+        let Some(run) = self.table.clip(run) else { return self.discard(worker, run) };
         for id in run.tasks() {
             let task = self.table.find(id).filter(|task| {
                 task.index < self.table.layer(task.layer).expanded

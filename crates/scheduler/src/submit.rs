@@ -9,7 +9,7 @@ use rasker_graph::{
     ClientId, Input, Key, Layer, LayerId, MapWork, Page, Run, TaskId, TemplateId, Work,
 };
 use rasker_protocol::probe::{mutant, sometimes};
-use rasker_protocol::{Failure, FailureKind, Priority, Scattered, Submit};
+use rasker_protocol::{Failure, FailureKind, Priority, Scattered, Submit, WorkerId};
 use std::sync::Arc;
 
 /// The templates that a layer keeps in use.
@@ -45,7 +45,8 @@ impl Scheduler {
 
     fn add_layer(&mut self, client: ClientId, layer: Layer) {
         self.n_submitted += 1;
-        let priority = Priority { user: -layer.options.priority, submission: self.n_submitted };
+        let user = layer.options.priority.saturating_neg();
+        let priority = Priority { user, submission: self.n_submitted };
         let Layer { id, count, work, options, wants_values } = layer;
         let mut firsts = Vec::new();
         let (recipe, page) = match work {
@@ -393,7 +394,12 @@ impl Scheduler {
                 self.todo.push(Step::Compute(task));
                 continue;
             };
-            let others: smallvec::SmallVec<[_; 2]> = there.copied().collect();
+            let mut others: smallvec::SmallVec<[WorkerId; 2]> = smallvec::SmallVec::new();
+            for &other in there {
+                if other != holder && !others.contains(&other) {
+                    others.push(other);
+                }
+            }
             if !others.is_empty() {
                 self.table.replicas.insert(task, others);
             }
@@ -409,6 +415,11 @@ impl Scheduler {
         key: Key,
         index: Option<u32>,
     ) {
+        let is_own = name.index == 0 && name.layer.client() == client;
+        if !is_own || self.table.by_id.contains_key(&name.layer) {
+            self.n_stale += 1;
+            return;
+        }
         let found = match index {
             None => self.table.find_key(key),
             Some(index) => self.table.by_layer_key.get(&key).copied().and_then(|slot| {
@@ -508,7 +519,7 @@ impl Scheduler {
     }
 
     pub(crate) fn on_cancel(&mut self, runs: &[Run], reason: &str) {
-        for run in runs {
+        for run in runs.iter().filter_map(|run| self.table.clip(*run)).collect::<Vec<_>>() {
             for id in run.tasks() {
                 let Some(task) = self.table.find(id) else { continue };
                 self.table.layer_mut(task.layer).expand(task.index + 1);
@@ -535,7 +546,10 @@ impl Scheduler {
         let mut open: Vec<TaskRef> = Vec::new();
         for id in tasks {
             match self.table.find(*id) {
-                Some(task) => open.push(task),
+                Some(task) => {
+                    self.table.layer_mut(task.layer).expand(task.index + 1);
+                    open.push(task);
+                }
                 None => {
                     let text = "there is no recipe for it here any more; submit it again";
                     let failure = Failure::new(FailureKind::Cancelled, format!("{id:?}"), text);

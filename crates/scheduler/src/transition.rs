@@ -266,6 +266,12 @@ impl Scheduler {
         }
     }
 
+    pub(crate) fn free_run_at(&mut self, worker: WorkerId, run: Run) {
+        if let Some(worker) = self.worker_mut(worker) {
+            worker.out.push(ToWorker::Free(vec![run]));
+        }
+    }
+
     pub(crate) fn free_at(&mut self, worker: WorkerId, id: TaskId) {
         if let Some(worker) = self.worker_mut(worker) {
             match worker.out.last_mut() {

@@ -16,6 +16,8 @@
 //! - A seed decides everything (guarded by `two_runs_of_one_seed_are_equal`).
 //! - Many seeds pass (guarded by `thousands_of_seeds_pass`).
 //!
+//! - Machines that are told anything by peers stay sound, and leave what is others' alone
+//!   (guarded by `machines_stand_what_peers_may_say`).
 //! - A run does not depend on the clock on the wall
 //!   (guarded by `a_shifted_clock_changes_nothing`).
 //! - Each way in which the machines are broken on purpose is found
@@ -24,13 +26,15 @@
 //!   (guarded by `scenarios_that_once_failed_pass`).
 //!
 //! Reading order: `swarm`, `scenario`, `oracle`, `executor`, `user`, `acts`, `pages`, `world`,
-//! `cluster`, `faults`, `audit`, `shrink`, `marks`, `mutants`.
+//! `cluster`, `faults`, `audit`, `shrink`, `marks`, `mutants`; then
+//! `fuzz`, which tells single machines anything.
 
 mod acts;
 mod audit;
 mod cluster;
 mod executor;
 mod faults;
+pub mod fuzz;
 pub mod marks;
 pub mod mutants;
 mod oracle;

@@ -312,7 +312,7 @@ impl Worker {
             Outcome::Live { nbytes } if run.count == 1 => {
                 (Form::Live { executor: id, nbytes }, None)
             }
-            Outcome::Value(value) if run.count == 1 => {
+            Outcome::Value(value) if run.count == 1 && value.fits(1) => {
                 let rides = self.options.local_clients && matches!(value, Value::Object { .. });
                 let riding = rides.then(|| value.clone());
                 (Form::Value(value), riding)

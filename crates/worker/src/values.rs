@@ -21,7 +21,7 @@ impl Worker {
             if !wanted {
                 sometimes("an input came that nobody wanted any more");
             }
-            if let Some(value) = value
+            if let Some(value) = value.filter(|value| value.fits(1))
                 && wanted
             {
                 let nbytes = value.nbytes();
@@ -45,7 +45,7 @@ impl Worker {
     ) {
         match message {
             ToHolder::Put { id, values } => {
-                for (task, value) in values {
+                for (task, value) in values.into_iter().filter(|(_, value)| value.fits(1)) {
                     self.held.insert(task.run(), Form::Value(value));
                 }
                 out.push(Action::Reply(reader, FromHolder::Stored { id }));
@@ -100,6 +100,8 @@ impl Worker {
         out: &mut Vec<Action>,
     ) {
         self.exporting.remove(&task);
+        // A value that is not one value is none.
+        let value = value.map(|value| value.filter(|value| value.fits(1)));
         for number in self.requests_for.remove(&task).unwrap_or_default() {
             let Some(request) = self.requests.get_mut(&number) else { continue };
             request.values.push((task, value.clone()));
