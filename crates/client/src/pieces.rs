@@ -24,7 +24,7 @@ impl Ending {
             Ending::Failed(failure) => Ending::Failed(failure.clone()),
             Ending::Finished { holder, held_as, nbytes, value } => Ending::Finished {
                 holder: *holder,
-                held_as: TaskId::new(held_as.layer, held_as.index + start),
+                held_as: TaskId::new(held_as.layer, held_as.index.wrapping_add(start)),
                 nbytes: *nbytes,
                 value: value.as_ref().map(|value| value.slice(start, count)),
             },

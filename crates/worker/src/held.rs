@@ -34,10 +34,12 @@ impl Held {
         if run.count == 1 && self.get(TaskId::new(run.layer, run.start)).is_some() {
             return;
         }
-        self.nbytes += match &form {
+        let nbytes = match &form {
             Form::Value(value) => value.nbytes(),
             Form::Live { nbytes, .. } => *nbytes,
         };
+        // Sizes are claims of whoever made the values.
+        self.nbytes = self.nbytes.saturating_add(nbytes);
         let layer = self.layers.entry(run.layer).or_default();
         layer.insert(run.start, Stretch { count: run.count, form });
     }
@@ -67,7 +69,7 @@ impl Held {
         if let Some(stretch) = layer.and_then(|layer| layer.get_mut(&task.index))
             && let Form::Live { nbytes, .. } = stretch.form
         {
-            self.nbytes = self.nbytes - nbytes + value.nbytes();
+            self.nbytes = self.nbytes.saturating_sub(nbytes).saturating_add(value.nbytes());
             stretch.form = Form::Value(value);
         }
     }
@@ -122,7 +124,7 @@ impl Held {
                     matches!(&stretch.form, Form::Live { executor: e, .. } if *e == executor);
                 if gone {
                     if let Form::Live { nbytes, .. } = stretch.form {
-                        self.nbytes -= nbytes;
+                        self.nbytes = self.nbytes.saturating_sub(nbytes);
                     }
                     Run::push(&mut runs, TaskId::new(id, *start));
                 }

@@ -49,7 +49,8 @@ fn blob(feed: &mut Feed<'_>) -> Blob {
 pub fn column(feed: &mut Feed<'_>) -> Column {
     let n = feed.below(5) as u32;
     match feed.below(4) {
-        0 => Column::range(i64::from(feed.byte()), 1, feed.number()),
+        // A user may enter as many tasks as there is memory for.
+        0 => Column::range(i64::from(feed.byte()), 1, feed.number().min(1 << 12)),
         1 => Column::floats(&vec![f64::NAN; n as usize]),
         2 => Column::same(vec![feed.byte(); 3].into(), n),
         _ => Column::ints(&vec![7; n as usize]),
@@ -146,7 +147,7 @@ fn a_layer(feed: &mut Feed<'_>) -> Layer {
             (count, Work::Map(MapWork { template, key, name, inputs, constants }))
         }
     };
-    let count = if feed.chance(20) { feed.number() } else { count };
+    let count = if feed.chance(20) { feed.number().min(1 << 12) } else { count };
     Layer { id, count, work, options: options(feed), wants_values: feed.chance(128) }
 }
 
