@@ -25,7 +25,7 @@ RUST := $(shell find crates Cargo.toml Cargo.lock .cargo \
 # Values that pip and the tests would otherwise take from the user's machine.
 export PYTHONNOUSERSITE := 1
 
-.PHONY: build demo test test-rust test-python typecheck bench simulate fuzz tidy docs-check wheel clean
+.PHONY: build demo test test-rust test-python typecheck bench chaos simulate fuzz tidy docs-check wheel clean
 
 build: $(VENV)/.built
 
@@ -101,6 +101,10 @@ fuzz:
 			-max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1024 -timeout=10 -verbosity=0 \
 			-artifact_prefix="$(FUZZ_FOLDER)/$$target-"; \
 	done
+# Real processes are killed, frozen and cut off; CHAOS passes arguments on:
+# make chaos CHAOS="--runs 10 --faults freeze,retire"; --library dask shows Dask beside it.
+chaos: build
+	@$(BIN)/python -m tests.chaos $(CHAOS)
 
 tidy:
 	@cargo xtask tidy

@@ -41,7 +41,14 @@ DEFAULTS: dict[str, Any] = {
             "locks": {"lease-timeout": "30s"},
         },
         "worker": {
-            "memory": {"target": 0.60, "spill": 0.70, "pause": 0.80, "terminate": 0.95},
+            "memory": {
+                # Shares of a worker's limit; False switches a step off.
+                "target": 0.60,  # values held beyond it go to disk
+                "spill": 0.70,  # measured beyond it, values go to disk too
+                "pause": 0.80,  # no new work beyond it
+                "terminate": 0.95,  # beyond it the executor process that grows is ended
+                "max-spill": False,  # the most that may lie on disk, bytes; False: no limit
+            },
             "resources": {},
             "preload": [],
             "lifetime": {"duration": None, "stagger": "0 seconds", "restart": False},

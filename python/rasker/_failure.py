@@ -53,17 +53,34 @@ def _dump(error: BaseException) -> bytes:
 
 
 def unpack(
-    kind: str, key: str, data: bytes, text: str, formatted: str, attempts: int
+    kind: str,
+    key: str,
+    data: bytes,
+    text: str,
+    formatted: str,
+    attempts: int,
+    worker: str,
+    history: list[str],
 ) -> BaseException:
     """The exception that a failed task stands for."""
-    from rasker.exceptions import CancelledError, FutureCancelledError, KilledWorker, LostError
+    from rasker.exceptions import (
+        CancelledError,
+        FutureCancelledError,
+        KilledWorker,
+        LostError,
+        TaskOutOfMemory,
+    )
 
     if kind == "cancelled":
         return FutureCancelledError(key, text) if key else CancelledError(text)
     if kind == "killed":
-        return KilledWorker(key, None, attempts - 1, reason=text)
+        return KilledWorker(key, worker or None, attempts - 1, reason=text, history=history)
     if kind == "lost":
         return LostError(text)
+    if kind == "memory":
+        error = TaskOutOfMemory(text)
+        error.__cause__ = _load(data, formatted) if data else None
+        return error
     if not data:
         return RuntimeError(text or f"task {key!r} failed")
     return _load(data, formatted)

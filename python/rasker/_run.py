@@ -11,10 +11,11 @@ def answer(call: bytes) -> bytes:
     import inspect
 
     from rasker._pickle import dumps
+    from rasker.utils import has_keyword
 
     try:
         function, args, kwargs = pickle.loads(call)
-        if "dask_worker" in inspect.signature(function).parameters and "dask_worker" not in kwargs:
+        if "dask_worker" not in kwargs and has_keyword(function, "dask_worker"):
             from rasker.distributed import get_worker
 
             kwargs = {**kwargs, "dask_worker": get_worker()}

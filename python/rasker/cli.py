@@ -60,7 +60,7 @@ def _add_worker(commands: Any) -> None:
     p = commands.add_parser("worker", help="start a worker and join a scheduler")
     p.add_argument("address", nargs="?", help="of the scheduler, for instance tcp://host:8786")
     p.add_argument("--scheduler-file", help="the file that the scheduler has written")
-    p.add_argument("--host", help="interface to serve other workers on")
+    p.add_argument("--host", help="interface to serve values on; default: the one that leads to the scheduler")
     p.add_argument("--port", type=int, default=0, help="port to serve on; 0 takes a free one (0)")
     p.add_argument("--name", help="unique; default made from the address")
     p.add_argument("--nthreads", type=int, help="threads of each executor (1, or all cores)")
@@ -75,6 +75,13 @@ def _add_worker(commands: Any) -> None:
     p.add_argument("--token-file", help="the token of the scheduler")
     p.add_argument("--tls-ca-file", help="the certificate that has signed the scheduler's")
     p.add_argument("--tls-fingerprint", help="of the scheduler's own certificate")
+    p.add_argument("--tls-cert", help="certificate of the worker, PEM; default: made on the spot")
+    p.add_argument("--tls-key", help="key of the certificate, PEM")
+    p.add_argument(
+        "--insecure",
+        action="store_true",
+        help="serve values on other interfaces than loopback without TLS",
+    )
     p.add_argument(
         "--threads",
         action="store_true",
@@ -136,7 +143,7 @@ def _run_scheduler(args: Any) -> int:
 
 def _run_worker(args: Any) -> int:
     from rasker import _native, config
-    from rasker.distributed.machine import CPU_COUNT, memory_limit_of
+    from rasker.distributed.machine import CPU_COUNT, memory_limit_of, memory_shares
     from rasker.utils import parse_timedelta
 
     resources = _resources(args.resources)
@@ -166,10 +173,14 @@ def _run_worker(args: Any) -> int:
         memory_limit=memory_limit_of(args.memory_limit, 1),
         resources=resources,
         preload=args.preload,
-        local_directory=args.local_directory,
+        memory=memory_shares(),
+        local_directory=args.local_directory or config.get("temporary-directory", None),
         token_file=args.token_file,
         tls_ca_file=args.tls_ca_file,
         tls_fingerprint=args.tls_fingerprint,
+        tls_cert=args.tls_cert,
+        tls_key=args.tls_key,
+        insecure=args.insecure,
         processes=not args.threads,
         death_timeout=parse_timedelta(args.death_timeout),
     )
@@ -262,3 +273,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from concurrent.futures import CancelledError as _CancelledError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 __all__ = [
     "CancelledError",
     "FutureCancelledError",
@@ -18,6 +22,7 @@ __all__ = [
     "P2POutOfDiskError",
     "Reschedule",
     "SchedulerClosedError",
+    "TaskOutOfMemory",
     "TimeoutError",
     "WorkerStartTimeoutError",
 ]
@@ -65,6 +70,9 @@ class KilledWorker(RuntimeError):  # noqa: N818 - Dask's public name
         How many deaths were forgiven.
     reason : str, optional
         How it died, in whole sentences.
+    history : list of str, optional
+        What became of each attempt, the first one first: the worker, how its executor ended, and
+        the last lines that it wrote to its standard error.
     """
 
     def __init__(
@@ -73,12 +81,14 @@ class KilledWorker(RuntimeError):  # noqa: N818 - Dask's public name
         last_worker: object = None,
         allowed_failures: int | None = None,
         reason: str | None = None,
+        history: Sequence[str] = (),
     ) -> None:
+        self.history = list(history)
         self.task = task
         self.reason = reason
         self.last_worker = last_worker
         self.allowed_failures = allowed_failures
-        super().__init__(task, last_worker, allowed_failures, reason)
+        super().__init__(task, last_worker, allowed_failures, reason, self.history)
 
     def __str__(self) -> str:
         if self.reason is not None:
@@ -95,6 +105,13 @@ class KilledWorker(RuntimeError):  # noqa: N818 - Dask's public name
 
 class LostError(RuntimeError):
     """A value was lost and cannot be made again, because it was scattered and not computed."""
+
+
+class TaskOutOfMemory(MemoryError):  # noqa: N818 - named after what happened to the task
+    """A task needed more memory than its worker may use.
+
+    Only that task fails: others that ran beside it are run again where they had to be interrupted.
+    """
 
 
 class SchedulerClosedError(ConnectionError):

@@ -362,7 +362,7 @@ def test_representations_say_what_is_there(client):
 
 @pytest.mark.parametrize(
     "name",
-    ["publish_dataset", "get_dataset", "replicate", "rebalance", "retire_workers", "upload_file",
+    ["publish_dataset", "get_dataset", "upload_file",
      "register_plugin", "run_on_scheduler", "get_worker_logs", "profile", "get_task_stream",
      "subscribe_topic", "set_metadata", "dump_cluster_state", "nbytes"],
 )  # fmt: skip
@@ -370,3 +370,24 @@ def test_what_is_not_built_says_so(client, name):
     with pytest.raises(NotImplementedError, match=name):
         getattr(client, name)()
     assert not hasattr(client, "no_such_method")
+
+
+@pytest.mark.parametrize("n", [1_000, 10_000, 1_000_000])
+def test_large_arguments_and_constants_reach_the_task(client, n):
+    numbers = bytes(n)
+    assert client.submit(len, numbers, pure=False).result() == n
+    mapped = client.map(lambda i, more: i + len(more), range(3), more=numbers, pure=False)
+    assert client.gather(mapped) == [n, n + 1, n + 2]
+    assert client.submit(lambda: len(numbers), pure=False).result() == n
+
+
+def shout(n):
+    raise ValueError("x" * n)
+
+
+def test_large_errors_and_answers_come_back_whole(client):
+    with pytest.raises(ValueError) as error:
+        client.submit(shout, 200_000, pure=False).result()
+    assert str(error.value) == "x" * 200_000
+    assert set(client.run(bytes, 200_000).values()) == {bytes(200_000)}
+    assert set(client.run(len, bytes(200_000)).values()) == {200_000}

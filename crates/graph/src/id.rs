@@ -82,6 +82,13 @@ impl Run {
         let end = self.end().min(other.end());
         (start < end).then(|| Run::new(self.layer, start, end - start))
     }
+    /// The parts of this run that are not in `other`.
+    pub fn without(self, other: Run) -> Vec<Run> {
+        let Some(common) = self.intersect(other) else { return vec![self] };
+        let before = Run::new(self.layer, self.start, common.start - self.start);
+        let after = Run::new(self.layer, common.end(), self.end() - common.end());
+        [before, after].into_iter().filter(|part| part.count > 0).collect()
+    }
     /// Adds `task` to the end of the last of `runs`, or starts a new one.
     pub fn push(runs: &mut Vec<Run>, task: TaskId) {
         match runs.last_mut() {

@@ -11,6 +11,9 @@ use std::sync::Arc;
 pub struct Priority {
     /// The user's priority, negated.
     pub user: i64,
+    /// Whether running it lets none of its inputs go: those that let one go run first, so that
+    /// what is begun is ended before more is begun.
+    pub keeps: bool,
     /// When its layer was submitted.
     pub submission: u64,
 }
@@ -60,6 +63,8 @@ pub struct Calls {
     pub work: CallWork,
     /// Holders of inputs that are not on this worker.
     pub sources: SmallVec<[Source; 2]>,
+    /// An executor died under it before: it runs in an executor where nothing else does.
+    pub alone: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -25,6 +25,8 @@ pub enum ToExecutor {
     Recall,
     /// Calls of these attempts need not run any more; one that is running may go on.
     Cancel(Vec<(Run, u32)>),
+    /// Give memory that is not in use back to the system.
+    Trim,
     /// A call out of band, also while others run; answered.
     Run {
         id: u64,
@@ -66,7 +68,9 @@ pub enum Given {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum FromExecutor {
     /// Up, with this process id (0 for threads of the worker's own process).
+    /// `board` tells at any time what each thread runs, for those who can read its memory.
     Ready {
+        board: Option<Blob>,
         pid: u32,
     },
     Done(Vec<Done>),
@@ -79,6 +83,10 @@ pub enum FromExecutor {
     Answer {
         id: u64,
         answer: Blob,
+    },
+    /// Shared memory that it took so far, bytes; told when it has changed.
+    Shared {
+        nbytes: u64,
     },
     /// A call gave up its thread, or took it again: calls that may run at once changed by this.
     Seceded {

@@ -15,6 +15,8 @@ pub enum FailureKind {
     Unpicklable,
     /// Somebody cancelled it.
     Cancelled,
+    /// It needed more memory than its worker may use.
+    OutOfMemory,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +33,8 @@ pub struct Failure {
     /// Address of the worker it happened on.
     pub worker: String,
     pub attempts: u32,
+    /// What became of attempts before, the earliest first: one line each.
+    pub history: Vec<String>,
 }
 
 impl Failure {
@@ -43,6 +47,7 @@ impl Failure {
             traceback: String::new(),
             worker: String::new(),
             attempts: 1,
+            history: Vec::new(),
         }
     }
 }

@@ -7,8 +7,10 @@
 //! ```
 //!
 //! A worker's [`WorkerId`] and a client's `ClientId` are given out once per connection, so they
-//! are their incarnation; calls carry their attempt; the scheduler's epoch is agreed in the
-//! welcome. Values never pass the scheduler, except small ones that ride with a report.
+//! are their incarnation; calls carry their attempt. The scheduler's epoch is agreed in the welcome
+//! and holds for the connection: a scheduler of another epoch is another process at the end of
+//! another connection, so no message can cross from one epoch into the next. Values never pass the
+//! scheduler, except small ones that ride with a report.
 //!
 //! # Invariants
 //!
@@ -35,13 +37,13 @@ pub use executor::{
 };
 pub use failure::{Failure, FailureKind};
 pub use message::{
-    Finished, FromClient, FromHolder, FromWorker, Hello, Incarnated, Peer, Progress, Query,
-    Scattered, Submit, ToClient, ToHolder, ToWorker, Value, Welcome, WorkerHello, WorkerId,
-    WorkerStatus,
+    DiskStatus, Finished, FromClient, FromHolder, FromWorker, Hello, Peer, Progress, Query,
+    Resumes, Scattered, Submit, ToClient, ToHolder, ToWorker, Tracked, Value, Welcome, WorkerHello,
+    WorkerId, WorkerStatus,
 };
 
 /// The version of the messages; peers must agree exactly.
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! Messages between client, scheduler and worker, as a contract.
 
-use crate::{Calls, Datum, Failure};
+use crate::{Calls, Datum, Failure, Source};
 use rasker_graph::{Blob, Column, Key, Layer, LayerId, Run, TaskId, Template};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -9,23 +9,38 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct WorkerId(pub u32);
 
-/// A message under the epoch of the scheduler it was meant for or comes from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Incarnated<M> {
-    pub epoch: u64,
-    pub message: M,
-}
-
 /// The first thing said on a connection, in the handshake.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Hello {
     Client {
         name: String,
         python: String,
+        /// A session that was cut off and is to go on.
+        resumes: Option<Resumes>,
     },
     Worker(WorkerHello),
     /// A client or worker that wants values.
     Reader,
+}
+
+/// A client session that was cut off, as its client knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resumes {
+    /// The secret of the session, from its first welcome.
+    pub session: u128,
+    /// Messages of the scheduler that have come.
+    pub n_received: u64,
+}
+
+/// What travels on a client's connection. Messages count up from the start of the session; what
+/// is not acknowledged is kept by its sender and said again when the session goes on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Tracked<M> {
+    Message(M),
+    /// So many messages have come.
+    Received(u64),
+    /// The sender ends the session: nothing of it is to be kept.
+    Goodbye,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,6 +65,11 @@ pub struct Welcome {
     /// The id given to the newcomer: a `ClientId` or a `WorkerId`.
     pub id: u32,
     pub protocol: u16,
+    /// A client's session, which nobody else can guess; 0 for a worker, or for a session that
+    /// cannot go on.
+    pub session: u128,
+    /// Messages of this client that had come before.
+    pub n_received: u64,
 }
 
 /// What a worker holds for a task.
@@ -162,6 +182,21 @@ pub enum Query {
     CallStack,
     /// Forget everything and start the executors anew.
     Restart,
+    /// Let workers end without loss: answered when they have, with their addresses.
+    Retire {
+        workers: Vec<String>,
+    },
+    /// Values are to be on so many workers, of those named or of all; answered when they are.
+    Replicate {
+        keys: Vec<Key>,
+        n: u32,
+        workers: Vec<String>,
+    },
+    /// Values move from full workers to others.
+    Rebalance {
+        keys: Vec<Key>,
+        workers: Vec<String>,
+    },
 }
 
 /// Scheduler to client.
@@ -226,6 +261,14 @@ pub enum ToWorker {
     },
     /// Drop everything and start the executors anew.
     Restart,
+    /// Fetch these values and keep them; each is answered by `Copied` or `NotCopied`.
+    Copy(Vec<Source>),
+    /// Workers that are gone: nothing comes from them any more.
+    PeersGone(Vec<WorkerId>),
+    /// It was counted as lost, and may join again under a new incarnation.
+    Dismissed {
+        reason: String,
+    },
     Close {
         reason: String,
     },
@@ -235,8 +278,20 @@ pub enum ToWorker {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum FromWorker {
     Progress(Vec<Progress>),
-    Answer { id: u64, answer: Datum },
+    Answer {
+        id: u64,
+        answer: Datum,
+    },
     Status(WorkerStatus),
+    /// What an earlier incarnation of this worker made and is still here, with its size: said
+    /// first by a worker that joins again.
+    Inventory(Vec<(Run, u64)>),
+    /// It was asked to end: no more work, and what is only here is to go elsewhere.
+    Retire,
+    /// It ends now, by nobody's fault.
+    Leaving {
+        reason: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -275,8 +330,16 @@ pub enum Progress {
         run: Run,
         nbytes: u64,
     },
+    /// A value that was to be copied could not be had.
+    NotCopied {
+        runs: Vec<Run>,
+    },
     /// Values that this worker held are gone with an executor.
     Dropped {
+        runs: Vec<Run>,
+    },
+    /// Copies that the worker would rather not keep: those that are held elsewhere too are freed.
+    Spare {
         runs: Vec<Run>,
     },
     /// Calls that run here at once: more than before while some wait for others.
@@ -288,9 +351,29 @@ pub enum Progress {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WorkerStatus {
     pub memory_nbytes: u64,
+    /// Values in memory.
     pub held_nbytes: u64,
     pub running: u32,
     pub ready: u32,
+    /// Too little memory is left for new work: none is to be given.
+    pub is_paused: bool,
+    /// A good part of the memory is in use: what uses up values is to be given before what makes
+    /// new ones.
+    pub is_crowded: bool,
+    /// Values on disk only.
+    pub spilled_nbytes: u64,
+    pub disk: DiskStatus,
+}
+
+/// What went to a worker's disk and came back, since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskStatus {
+    pub written_nbytes: u64,
+    pub write_ns: u64,
+    pub read_nbytes: u64,
+    pub read_ns: u64,
+    /// Values that did not come back as they were written.
+    pub n_lost: u64,
 }
 
 /// To whoever holds values.

@@ -103,6 +103,7 @@ fn a_cut_run_keeps_its_inputs() {
             constants: Blob::EMPTY,
         },
         sources: Default::default(),
+        alone: false,
     };
     let front = calls.split_front(3);
     assert_eq!((front.run.start, front.run.count), (100, 3));

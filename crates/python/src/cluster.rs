@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use rasker_protocol::Datum;
-use rasker_runtime::{Cluster, ClusterOptions, ExecutorKind};
+use rasker_runtime::{Cluster, ClusterOptions, ExecutorKind, MemoryOptions, MemorySettings};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +33,27 @@ pub fn executor_settings(py: Python<'_>, preload: &[String]) -> PyResult<Datum> 
     Ok(Datum::from([("path", texts(&path)), ("preload", texts(preload))]))
 }
 
+/// How memory is kept: shares of the limit by the names of Dask's configuration.
+pub fn memory_settings(
+    limit_nbytes: u64,
+    shares: Option<HashMap<String, f64>>,
+    folder: Option<&str>,
+) -> MemorySettings {
+    let shares = shares.unwrap_or_default();
+    let usual = MemoryOptions::default();
+    let share = |name: &str, usual: f64| shares.get(name).copied().unwrap_or(usual);
+    let options = MemoryOptions {
+        limit_nbytes,
+        target: share("target", usual.target),
+        spill: share("spill", usual.spill),
+        pause: share("pause", usual.pause),
+        terminate: share("terminate", usual.terminate),
+        has_disk: limit_nbytes > 0 && share("max-spill", f64::MAX) > 0.0,
+        disk_nbytes_max: share("max-spill", f64::MAX) as u64,
+    };
+    MemorySettings { options, folder: folder.map(Into::into) }
+}
+
 pub fn process_executors(py: Python<'_>, settings: Datum) -> PyResult<ExecutorKind> {
     let program: String = py.import("sys")?.getattr("executable")?.extract()?;
     let code = "from rasker._native import executor_main; executor_main()";
@@ -44,7 +65,7 @@ pub fn process_executors(py: Python<'_>, settings: Datum) -> PyResult<ExecutorKi
 impl LocalCluster {
     #[new]
     #[pyo3(signature = (
-        *, n_workers, threads_per_worker, processes, memory_limit=0, name=None,
+        *, n_workers, threads_per_worker, processes, memory_limit=0, memory=None, name=None,
         local_directory=None, resources=None, listen=None, preload=Vec::new()
     ))]
     #[allow(clippy::too_many_arguments)]
@@ -54,19 +75,22 @@ impl LocalCluster {
         threads_per_worker: u32,
         processes: bool,
         memory_limit: u64,
+        memory: Option<HashMap<String, f64>>,
         name: Option<String>,
         local_directory: Option<String>,
         resources: Option<HashMap<String, f64>>,
         listen: Option<String>,
         preload: Vec<String>,
     ) -> PyResult<LocalCluster> {
-        let _ = (local_directory, listen);
+        let _ = listen;
+        let memory = memory_settings(memory_limit, memory, local_directory.as_deref());
         let name = name.unwrap_or_else(|| format!("local-{}", std::process::id()));
         let mut resources: Vec<(String, f64)> = resources.unwrap_or_default().into_iter().collect();
         resources.sort_by(|a, b| a.0.cmp(&b.0));
         let executors = if processes {
             process_executors(py, executor_settings(py, &preload)?)?
         } else {
+            crate::executor::keep_freed_memory(false);
             let runner = PythonRunner::new(crate::executor::arena(), true);
             ExecutorKind::Threads(Arc::new(runner))
         };
@@ -74,11 +98,12 @@ impl LocalCluster {
             name: name.clone(),
             n_workers,
             nthreads: threads_per_worker,
-            memory_limit,
+            memory,
             resources,
             executors,
             python: python_version(py),
             listens: processes,
+            scheduler: crate::nodes::scheduler_options(py),
         };
         let cluster = py.detach(|| Cluster::start(&options));
         let cluster = cluster.map_err(|error| PyOSError::new_err(error.to_string()))?;

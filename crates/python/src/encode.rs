@@ -3,7 +3,7 @@
 use crate::compact::{self, INPUT, OBJECT, Other};
 use crate::handle::{Handle, Handles, Ref};
 use crate::pickle;
-use crate::runner::LocalArgs;
+use crate::values::LocalArgs;
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};

@@ -6,8 +6,10 @@ use pyo3::prelude::*;
 use rasker_protocol::Datum;
 use rasker_runtime::{Runner, serve_executor};
 use rasker_store::{Arena, ArenaOptions};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// The memory that this process makes segments in.
@@ -29,6 +31,46 @@ fn texts(settings: &Datum, name: &str) -> Vec<String> {
             .collect(),
         Some(Datum::Text(text)) => vec![text.clone()],
         _ => Vec::new(),
+    }
+}
+
+/// A number among the settings; 0 if it is missing.
+pub fn number(settings: &Datum, name: &str) -> u64 {
+    let Datum::Map(pairs) = settings else { return 0 };
+    match pairs.iter().find(|(n, _)| n == name) {
+        Some((_, Datum::Int(value))) => u64::try_from(*value).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// Address space that libraries take for their threads and never fill, bytes per core.
+const LIBRARY_NBYTES_PER_CORE: u64 = 64 << 20;
+
+/// Has this process refuse memory that its worker could never have: values on the heap and values
+/// that are mapped may each take the whole limit. An array far too large is a `MemoryError` at once
+/// then, in the call that asked for it, where it would else have to be ended with its process.
+pub fn limit_memory(limit_nbytes: u64) {
+    arena().fit(limit_nbytes);
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // What is kept for the next arrays must be little beside the limit.
+        let kept = (limit_nbytes / 16).min(256 << 20) as i32;
+        // SAFETY: as in `keep_freed_memory`.
+        unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, kept) };
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let data = status.lines().find_map(|line| line.strip_prefix("VmData:"));
+    let Some(taken_kib) =
+        data.and_then(|text| text.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
+    else {
+        return;
+    };
+    let n_cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let most = (taken_kib << 10) + 2 * limit_nbytes + n_cores * LIBRARY_NBYTES_PER_CORE;
+    let before = getrlimit(Resource::Data);
+    if before.current.is_none_or(|current| current > most) {
+        let limit = Rlimit { current: Some(most), maximum: before.maximum };
+        let _ = setrlimit(Resource::Data, limit);
     }
 }
 
@@ -61,17 +103,61 @@ pub fn apply_settings(settings: &Datum) {
     });
 }
 
+/// The heap has no arrays larger than this: they come from the kernel, or from shared memory.
+pub const MAPPED_NBYTES: usize = 32 << 20;
+
+/// Keeps freed memory of arrays for the arrays after them.
+///
+/// By default every array of some MB comes fresh from the kernel, page by page, and goes back
+/// at once: those faults were a tenth of the time of NumPy tasks on values of 8 MB.
+pub fn keep_freed_memory(is_executor: bool) {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        let set = |option, value| {
+            // SAFETY: `mallopt` may be called at any time and takes any value; it says no to those
+            // it does not like, and then all stays as it was.
+            unsafe { libc::mallopt(option, value) };
+        };
+        set(libc::M_MMAP_THRESHOLD, MAPPED_NBYTES as i32);
+        set(libc::M_TRIM_THRESHOLD, 256 << 20);
+        set(libc::M_TOP_PAD, 16 << 20);
+        if is_executor {
+            // Threads take turns for the interpreter: one heap serves them, and keeps more.
+            set(libc::M_ARENA_MAX, 1);
+        }
+    }
+}
+
+static IS_FORKED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn note_fork() {
+    IS_FORKED.store(true, Ordering::Relaxed);
+}
+
+/// Ends a process that a task has forked off when it comes back from the task: it is no executor.
+pub fn end_if_forked() {
+    if IS_FORKED.load(Ordering::Relaxed) {
+        // SAFETY: the process ends here without running anything else.
+        unsafe { libc::_exit(0) };
+    }
+}
+
 /// Serves the worker at the other end of standard input; never returns.
 #[pyfunction]
 pub fn executor_main(py: Python<'_>) -> PyResult<()> {
     // The first to go when memory runs out is what can be started again.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    keep_freed_memory(true);
+    // SAFETY: the function stays, and only stores to a static.
+    unsafe { libc::pthread_atfork(None, None, Some(note_fork)) };
     let os = py.import("os")?;
     // User code that reads its input finds nothing there, instead of the worker's messages.
     let socket: i32 = os.call_method1("dup", (0,))?.extract()?;
     let null: i32 = os.call_method1("open", ("/dev/null", 0))?.extract()?;
     os.call_method1("dup2", (null, 0))?;
     os.call_method1("close", (null,))?;
+    // What a crash leaves behind is told to its user.
+    py.import("faulthandler")?.call_method0("enable")?;
     let signal = py.import("signal")?;
     // Ctrl-C is meant for the user's process, which ends this one in order.
     signal.call_method1("signal", (signal.getattr("SIGINT")?, signal.getattr("SIG_IGN")?))?;

@@ -1,9 +1,9 @@
 //! Exceptions to failures and back, by way of `rasker._failure`.
 
-use crate::values::{Object, to_blob};
+use crate::values::{Encoded, Object, to_blob};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use rasker_graph::Blob;
+
 use rasker_protocol::{Failure, FailureKind};
 use std::sync::Arc;
 
@@ -37,16 +37,15 @@ pub fn to_exception<'py>(py: Python<'py>, failure: &Failure) -> PyResult<Bound<'
     if let Some(object) = failure.error.local::<Object>() {
         return Ok(object.0.bind(py).clone());
     }
-    let bytes: &[u8] = match &failure.error {
-        Blob::Bytes(bytes) => bytes,
-        Blob::Local(_) => &[],
-    };
+    let error = Encoded::of(&failure.error)?;
+    let bytes = error.bytes();
     let kind = match failure.kind {
         FailureKind::Exception => "exception",
         FailureKind::Killed => "killed",
         FailureKind::Lost => "lost",
         FailureKind::Unpicklable => "unpicklable",
         FailureKind::Cancelled => "cancelled",
+        FailureKind::OutOfMemory => "memory",
     };
     let arguments = (
         kind,
@@ -55,6 +54,8 @@ pub fn to_exception<'py>(py: Python<'py>, failure: &Failure) -> PyResult<Bound<'
         &failure.text,
         &failure.traceback,
         failure.attempts,
+        &failure.worker,
+        failure.history.clone(),
     );
     py.import("rasker._failure")?.call_method1("unpack", arguments)
 }

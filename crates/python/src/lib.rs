@@ -17,6 +17,7 @@
 //! Reading order: `compact`, `pickle`, `segment`, `values`, `encode`, `columns`, `runner`, `task`,
 //! `handle`, `session`, `graph`, `cluster`, `executor`.
 
+mod array_memory;
 mod cluster;
 mod columns;
 mod compact;

@@ -1,6 +1,6 @@
 //! Processes of their own: `rasker scheduler`, `rasker worker`, and clients that join them.
 
-use crate::cluster::{executor_settings, process_executors, python_version};
+use crate::cluster::{executor_settings, memory_settings, process_executors, python_version};
 use crate::runner::PythonRunner;
 use crate::session::Session;
 use crate::task;
@@ -8,8 +8,8 @@ use pyo3::exceptions::{PyConnectionError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rasker_runtime::{
-    Credentials, ExecutorKind, Fingerprint, RemoteSession, SchedulerNode, TlsClient, TlsServer,
-    Token, Trust, WorkerNode, WorkerNodeOptions,
+    Credentials, ExecutorKind, Fingerprint, RemoteSession, SchedulerNode, SchedulerOptions,
+    TlsClient, TlsServer, Token, Trust, WorkerNode, WorkerNodeOptions, host_toward,
 };
 use std::collections::HashMap;
 use std::io::Write;
@@ -19,6 +19,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Workers look for a scheduler that was lost so long, unless they are told otherwise.
+const SEARCH_FOR: Duration = Duration::from_secs(300);
+/// Workers that are asked to end have so long to hand over what only they hold.
+const RETIRE_WITHIN: Duration = Duration::from_secs(20);
 
 fn refused(error: impl std::fmt::Display) -> PyErr {
     PyOSError::new_err(error.to_string())
@@ -66,6 +70,24 @@ fn await_scheduler_file(py: Python<'_>, path: &str, timeout: f64) -> PyResult<Pl
         py.check_signals()?;
     }
     read_scheduler_file(py, path)
+}
+
+fn place_of(
+    py: Python<'_>,
+    address: Option<&str>,
+    scheduler_file: Option<&str>,
+    timeout: f64,
+) -> PyResult<Place> {
+    match (address, scheduler_file) {
+        (_, Some(path)) => await_scheduler_file(py, path, timeout),
+        (Some(address), None) => {
+            Ok(Place { address: normal(address), token: None, fingerprint: None })
+        }
+        (None, None) => {
+            let text = "name a scheduler: an address, or --scheduler-file";
+            Err(PyValueError::new_err(text))
+        }
+    }
 }
 
 fn trust_for(
@@ -194,18 +216,12 @@ pub fn run_scheduler(
         _ => Token::generate(),
     };
     let token = token.map_err(refused)?;
-    let server = match (tls_cert, tls_key) {
-        (Some(cert), Some(key)) => {
-            Some(TlsServer::from_files(Path::new(cert), Path::new(key)).map_err(refused)?)
-        }
-        (None, None) if is_loopback(host) || insecure => None,
-        (None, None) => Some(TlsServer::self_signed(&[host]).map_err(refused)?),
-        _ => return Err(PyValueError::new_err("--tls-cert and --tls-key go together")),
-    };
+    let server = server_for(host, tls_cert, tls_key, insecure)?;
     let fingerprint = server.as_ref().map(|server| server.fingerprint().to_string());
     let credentials = Credentials { token: token.clone() };
     let trust = Trust { credentials, server, client: None, insecure };
-    let node = py.detach(|| SchedulerNode::start(host, port, &trust)).map_err(refused)?;
+    let options = scheduler_options(py);
+    let node = py.detach(|| SchedulerNode::start(host, port, &trust, options)).map_err(refused)?;
     let kept = token_path(&node.address)?;
     let _ = std::fs::remove_file(&kept);
     token.to_file(&kept).map_err(refused)?;
@@ -238,6 +254,54 @@ pub fn run_scheduler(
     Ok(0)
 }
 
+/// The interface that leads to a scheduler: others come the same way.
+fn host_for(scheduler: &str) -> String {
+    let place = scheduler.rsplit_once("://").map_or(scheduler, |(_, place)| place);
+    let (host, port) = place.rsplit_once(':').unwrap_or((place, "0"));
+    let host = host.trim_matches(['[', ']']);
+    if is_loopback(host) {
+        return host.to_owned();
+    }
+    let found = host_toward(host, port.parse().unwrap_or(0));
+    found.map_or_else(|| "127.0.0.1".to_owned(), |ip| ip.to_string())
+}
+
+/// What hides the traffic of whoever listens on `host`: nothing where no other host can read along,
+/// or where the user wants none.
+fn server_for(
+    host: &str,
+    tls_cert: Option<&str>,
+    tls_key: Option<&str>,
+    insecure: bool,
+) -> PyResult<Option<TlsServer>> {
+    match (tls_cert, tls_key) {
+        (Some(cert), Some(key)) => {
+            let server = TlsServer::from_files(Path::new(cert), Path::new(key));
+            Ok(Some(server.map_err(refused)?))
+        }
+        (None, None) if is_loopback(host) => Ok(None),
+        (None, None) if insecure => {
+            eprintln!("warning: listening on {host} without TLS: others may read and change all");
+            Ok(None)
+        }
+        (None, None) => Ok(Some(TlsServer::self_signed(&[host]).map_err(refused)?)),
+        _ => Err(PyValueError::new_err("--tls-cert and --tls-key go together")),
+    }
+}
+
+fn name_of(name: &str, index: u32, nworkers: u32) -> String {
+    if nworkers > 1 { format!("{name}-{index}") } else { name.to_owned() }
+}
+
+/// What the configuration says of schedulers.
+pub fn scheduler_options(py: Python<'_>) -> SchedulerOptions {
+    let key = "distributed.scheduler.allowed-failures";
+    let asked = py.import("rasker.config").and_then(|c| c.call_method1("get", (key, 3)));
+    let allowed = asked.and_then(|asked| asked.extract::<u64>()).unwrap_or(3);
+    let allowed_failures = u8::try_from(allowed).unwrap_or(u8::MAX - 1);
+    SchedulerOptions { allowed_failures, ..SchedulerOptions::default() }
+}
+
 /// Whether values may go to other processes of this host without a copy.
 fn shares_memory(py: Python<'_>) -> bool {
     let key = "transport.shared-memory";
@@ -248,8 +312,9 @@ fn shares_memory(py: Python<'_>) -> bool {
 #[pyfunction]
 #[pyo3(signature = (
     address, *, scheduler_file=None, host=None, port=0, name=None, nthreads=1, nworkers=1,
-    memory_limit=0, resources=None, preload=Vec::new(), local_directory=None, token_file=None,
-    tls_ca_file=None, tls_fingerprint=None, processes=true, death_timeout=None
+    memory_limit=0, memory=None, resources=None, preload=Vec::new(), local_directory=None,
+    token_file=None, tls_ca_file=None, tls_fingerprint=None, tls_cert=None, tls_key=None,
+    insecure=false, processes=true, death_timeout=None
 ))]
 #[allow(clippy::too_many_arguments)]
 pub fn run_worker(
@@ -262,62 +327,91 @@ pub fn run_worker(
     nthreads: u32,
     nworkers: u32,
     memory_limit: u64,
+    memory: Option<HashMap<String, f64>>,
     resources: Option<HashMap<String, f64>>,
     preload: Vec<String>,
     local_directory: Option<&str>,
     token_file: Option<&str>,
     tls_ca_file: Option<&str>,
     tls_fingerprint: Option<&str>,
+    tls_cert: Option<&str>,
+    tls_key: Option<&str>,
+    insecure: bool,
     processes: bool,
     death_timeout: Option<f64>,
 ) -> PyResult<i32> {
-    let _ = local_directory;
+    let memory = memory_settings(memory_limit, memory, local_directory);
     end_on_signals(py)?;
     let timeout = death_timeout.unwrap_or(30.0);
-    let place = match (address, scheduler_file) {
-        (_, Some(path)) => await_scheduler_file(py, path, timeout)?,
-        (Some(address), None) => Place { address: normal(address), token: None, fingerprint: None },
-        (None, None) => {
-            let text = "name a scheduler: an address, or --scheduler-file";
-            return Err(PyValueError::new_err(text));
-        }
-    };
-    let trust = trust_for(&place, token_file, tls_ca_file, tls_fingerprint)?;
+    let place = place_of(py, address, scheduler_file, timeout)?;
+    let mut trust = trust_for(&place, token_file, tls_ca_file, tls_fingerprint)?;
+    let host = host.map_or_else(|| host_for(&place.address), str::to_owned);
+    trust.server = server_for(&host, tls_cert, tls_key, insecure)?;
+    trust.insecure = insecure;
     let mut resources: Vec<(String, f64)> = resources.unwrap_or_default().into_iter().collect();
     resources.sort_by(|a, b| a.0.cmp(&b.0));
     let executors = if processes {
         process_executors(py, executor_settings(py, &preload)?)?
     } else {
+        crate::executor::keep_freed_memory(false);
         let runner = PythonRunner::new(crate::executor::arena(), true);
         ExecutorKind::Threads(Arc::new(runner))
     };
     let mut nodes = Vec::new();
     for index in 0..nworkers.max(1) {
-        let own =
-            name.map(|name| if nworkers > 1 { format!("{name}-{index}") } else { name.into() });
+        let own = name.map(|name| name_of(name, index, nworkers));
         let options = WorkerNodeOptions {
             scheduler: place.address.clone(),
             trust: trust.clone(),
-            host: host.unwrap_or("127.0.0.1").to_owned(),
+            host: host.clone(),
             port: if nworkers > 1 { 0 } else { port },
             name: own,
             nthreads,
-            memory_limit,
+            memory: memory.clone(),
+            n_workers: nworkers.max(1),
             resources: resources.clone(),
             executors: executors.clone(),
             python: python_version(py),
             shares_memory: shares_memory(py),
-            timeout: Duration::from_secs_f64(timeout.clamp(0.1, 1e6)),
+            timeout: seconds(timeout),
+            search: death_timeout.map_or(SEARCH_FOR, seconds),
         };
         let node = py.detach(|| WorkerNode::start(options)).map_err(PyConnectionError::new_err)?;
         println!("worker at {} joined {}", node.address, place.address);
         nodes.push(node);
     }
+    serve_until_ended(py, &nodes);
+    Ok(0)
+}
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds.clamp(0.1, 1e6))
+}
+
+/// Until a worker ends, or the process is asked to: then the workers retire first.
+fn serve_until_ended(py: Python<'_>, nodes: &[WorkerNode]) {
     let mut ended = None;
     while ended.is_none() && py.check_signals().is_ok() {
         ended = py.detach(|| nodes[0].wait(LOOK_EVERY));
     }
+    if ended.is_none() {
+        ended = retire_all(py, nodes);
+    }
     println!("worker ends: {}", ended.as_deref().unwrap_or("it was asked to"));
     py.detach(|| nodes.iter().for_each(WorkerNode::close));
-    Ok(0)
+}
+
+/// Lets workers hand over their values before they end; a second signal ends them at once.
+fn retire_all(py: Python<'_>, nodes: &[WorkerNode]) -> Option<String> {
+    nodes.iter().for_each(WorkerNode::retire);
+    let until = std::time::Instant::now() + RETIRE_WITHIN;
+    let mut ended = None;
+    for node in nodes {
+        let mut own = None;
+        while own.is_none() && std::time::Instant::now() < until && py.check_signals().is_ok() {
+            own = py.detach(|| node.wait(LOOK_EVERY));
+        }
+        ended = ended.or(own);
+    }
+    ended
 }

@@ -1,5 +1,6 @@
 //! Pickles: of functions, of values that are not plain, with large buffers beside them.
 
+use crate::array_memory::{self, HEAD_NBYTES};
 use crate::compact::{self, BUFFERS, PICKLE};
 use crate::segment::SegmentBuffer;
 use pyo3::buffer::PyBuffer;
@@ -98,6 +99,11 @@ pub fn encode(value: &Bound<'_, PyAny>, arena: &Arena) -> PyResult<Value> {
     for buffer in &buffers {
         header.extend_from_slice(&(buffer.len_bytes() as u64).to_le_bytes());
     }
+    if let [buffer] = &buffers[..]
+        && let Some(value) = lend(header.clone(), pickle, buffer)
+    {
+        return Ok(value);
+    }
     let mut parts: Vec<(usize, &[u8])> = vec![(0, &header), (header.len(), pickle)];
     let mut end = header.len() + pickle.len();
     for buffer in &buffers {
@@ -111,6 +117,24 @@ pub fn encode(value: &Bound<'_, PyAny>, arena: &Arena) -> PyResult<Value> {
         end = at + buffer.len_bytes();
     }
     place(py, &parts, end, arena)
+}
+
+/// An array that was born in shared memory, as it is: its pickle is written before it.
+fn lend(mut head: Vec<u8>, pickle: &[u8], buffer: &PyBuffer<u8>) -> Option<Value> {
+    if head.len() + pickle.len() > HEAD_NBYTES {
+        return None;
+    }
+    // The pickle ends where it says so itself: it may be followed by zeros up to the array.
+    let room = (HEAD_NBYTES - head.len()) as u64;
+    head[16..24].copy_from_slice(&room.to_le_bytes());
+    head.extend_from_slice(pickle);
+    head.resize(HEAD_NBYTES, 0);
+    // SAFETY: `buffer` is held and contiguous; only its address and length are looked at.
+    let elements =
+        unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes()) };
+    let segment = array_memory::lend(elements, &head)?;
+    let nbytes = segment.len() as u64;
+    Some(Value::Encoded { blob: Blob::Local(Arc::new(segment)), nbytes })
 }
 
 fn place(py: Python<'_>, parts: &[(usize, &[u8])], len: usize, arena: &Arena) -> PyResult<Value> {
@@ -192,8 +216,12 @@ fn with_buffers<'py>(
 /// Bytes that a value takes, as `rasker.sizeof` sees it.
 pub fn sizeof(value: &Bound<'_, PyAny>) -> u64 {
     static SIZEOF: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    // Arrays know it themselves, and are what matters.
-    if let Ok(nbytes) = value.getattr("nbytes").and_then(|n| n.extract::<u64>()) {
+    // Arrays know it themselves, and are what matters; what an array of objects refers to does not
+    // count to it.
+    let has_objects = || value.getattr("dtype")?.getattr("hasobject")?.is_truthy();
+    if let Ok(nbytes) = value.getattr("nbytes").and_then(|n| n.extract::<u64>())
+        && matches!(has_objects(), Ok(false))
+    {
         return nbytes;
     }
     let measure = cached(value.py(), &SIZEOF, "rasker.sizeof", "sizeof");

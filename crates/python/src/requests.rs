@@ -33,6 +33,20 @@ fn to_query(what: &str, argument: Option<&Bound<'_, PyAny>>) -> PyResult<Query> 
         "call_stack" => Query::CallStack,
         "explain" => Query::Explain(one()?),
         "call" => Query::Call(one()?),
+        "retire_workers" => {
+            let argument = argument.ok_or_else(|| PyValueError::new_err("no worker is named"))?;
+            Query::Retire { workers: argument.extract()? }
+        }
+        "replicate" => {
+            let argument = argument.ok_or_else(|| PyValueError::new_err("no key is named"))?;
+            let (named, n, workers) = argument.extract::<(Bound<'_, PyAny>, u32, Vec<String>)>()?;
+            Query::Replicate { keys: keys(Some(&named))?, n, workers }
+        }
+        "rebalance" => {
+            let argument = argument.ok_or_else(|| PyValueError::new_err("no key is named"))?;
+            let (named, workers) = argument.extract::<(Bound<'_, PyAny>, Vec<String>)>()?;
+            Query::Rebalance { keys: keys(Some(&named))?, workers }
+        }
         "events" => match argument {
             Some(topic) if !topic.is_none() => Query::Events(Some(topic.extract()?)),
             _ => Query::Events(None),

@@ -1,9 +1,10 @@
 //! Runs Python calls. One of these is installed in each executor.
 
 use crate::compact::{self, Context, Reader};
-use crate::values::{self, Object, to_object};
-use crate::{failure, pickle, task};
+use crate::values::{self, Encoded, Object, to_object};
+use crate::{array_memory, failure, pickle, task};
 use parking_lot::Mutex;
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString, PyTuple};
 use rasker_graph::{Blob, Run, TaskId, Template, TemplateId};
@@ -14,18 +15,13 @@ use rasker_runtime::{Runner, Sink};
 use rasker_store::Arena;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Results up to this size ride with reports.
 const INLINE_NBYTES_MAX: usize = 4096;
 /// The interpreter is offered to others at least this often, as it does itself.
 const OFFER_EVERY: Duration = Duration::from_millis(5);
-
-/// Arguments that hold objects of this process.
-pub struct LocalArgs {
-    pub bytes: Vec<u8>,
-    pub objects: Vec<Py<PyAny>>,
-}
 
 enum Code {
     Unread(Template),
@@ -36,13 +32,21 @@ pub struct PythonRunner {
     arena: Arena,
     /// Caller and runner share a process: results are handed over as they are.
     shares_objects: bool,
+    /// What the worker may use, bytes; 0 for no limit, and where it cannot be enforced.
+    memory_limit: AtomicU64,
     templates: Mutex<HashMap<TemplateId, Code>>,
     live: Mutex<HashMap<TaskId, Py<PyAny>>>,
 }
 
 impl PythonRunner {
     pub fn new(arena: Arena, shares_objects: bool) -> PythonRunner {
-        PythonRunner { arena, shares_objects, templates: Mutex::default(), live: Mutex::default() }
+        PythonRunner {
+            arena,
+            shares_objects,
+            memory_limit: AtomicU64::new(0),
+            templates: Mutex::default(),
+            live: Mutex::default(),
+        }
     }
 
     fn function<'py>(&self, py: Python<'py>, id: TemplateId) -> PyResult<Bound<'py, PyAny>> {
@@ -52,12 +56,9 @@ impl PythonRunner {
             None => return Err(compact::damaged()),
         };
         // Read without the lock: what is read may run code.
-        let function = match &template.code {
-            Blob::Bytes(bytes) => pickle::loads(py, bytes)?,
-            local => match local.local::<Object>() {
-                Some(object) => object.0.bind(py).clone(),
-                None => return Err(compact::damaged()),
-            },
+        let function = match template.code.local::<Object>() {
+            Some(object) => object.0.bind(py).clone(),
+            None => pickle::loads(py, Encoded::of(&template.code)?.bytes())?,
         };
         self.templates.lock().insert(id, Code::Function(function.clone().unbind()));
         Ok(function)
@@ -116,6 +117,7 @@ impl PythonRunner {
         for at in 0..calls.run.count {
             let index = calls.run.start + at;
             task::set_index(index);
+            sink.at(index);
             if sink.is_cancelled(index) {
                 sink.failed(index, cancelled());
                 continue;
@@ -147,19 +149,9 @@ impl PythonRunner {
         if constants.is_empty() && matches!(constants, Blob::Bytes(_)) {
             return Ok(None);
         }
-        let local = constants.local::<LocalArgs>();
-        let bytes: &[u8] = match (&local, constants) {
-            (Some(local), _) => &local.bytes,
-            (None, Blob::Bytes(bytes)) => bytes,
-            _ => return Err(compact::damaged()),
-        };
-        let mut inputs = Inputs {
-            runner: self,
-            py,
-            given: &[],
-            objects: local.as_ref().map(|l| &l.objects[..]),
-        };
-        Ok(Some(Reader::new(bytes).read(py, &mut inputs)?.cast_into::<PyDict>()?))
+        let encoded = Encoded::of(constants)?;
+        let mut inputs = Inputs { runner: self, py, given: &[], objects: encoded.objects() };
+        Ok(Some(Reader::new(encoded.bytes()).read(py, &mut inputs)?.cast_into::<PyDict>()?))
     }
 
     fn call_one<'py>(
@@ -169,15 +161,9 @@ impl PythonRunner {
         args: &Blob,
         given: &[Given],
     ) -> PyResult<Bound<'py, PyAny>> {
-        let local = args.local::<LocalArgs>();
-        let bytes: &[u8] = match (&local, args) {
-            (Some(local), _) => &local.bytes,
-            (None, Blob::Bytes(bytes)) => bytes,
-            _ => return Err(compact::damaged()),
-        };
-        let mut inputs =
-            Inputs { runner: self, py, given, objects: local.as_ref().map(|l| &l.objects[..]) };
-        let mut reader = Reader::new(bytes);
+        let encoded = Encoded::of(args)?;
+        let mut inputs = Inputs { runner: self, py, given, objects: encoded.objects() };
+        let mut reader = Reader::new(encoded.bytes());
         let args = reader.read(py, &mut inputs)?.cast_into::<PyTuple>()?;
         let kwargs = reader.read(py, &mut inputs)?;
         if kwargs.is_none() {
@@ -195,6 +181,7 @@ impl PythonRunner {
         result: PyResult<Bound<'_, PyAny>>,
         sink: &dyn Sink,
     ) {
+        crate::executor::end_if_forked();
         task::end_call();
         let stored = result.and_then(|value| self.store(calls, index, value, sink));
         if let Err(error) = stored {
@@ -254,7 +241,18 @@ impl PythonRunner {
         sink: &dyn Sink,
     ) {
         let failure = failure::pack(py, error, calls.label.of(index), self.shares_objects);
+        let limit = self.memory_limit.load(Ordering::Relaxed);
+        let is_memory = limit > 0 && error.is_instance_of::<PyMemoryError>(py);
         let failure = match kind {
+            FailureKind::Exception if is_memory => {
+                let key = &failure.key;
+                let text = format!(
+                    "task \"{key}\" asked for more memory than its worker may use, {} MiB: {}",
+                    limit >> 20,
+                    failure.text
+                );
+                Arc::new(Failure { kind: FailureKind::OutOfMemory, text, ..(*failure).clone() })
+            }
             FailureKind::Exception => failure,
             kind => Arc::new(Failure { kind, ..(*failure).clone() }),
         };
@@ -312,6 +310,11 @@ impl<'py> Context<'py> for Inputs<'_, 'py> {
 impl Runner for PythonRunner {
     fn set_up(&self, settings: &Datum) {
         crate::executor::apply_settings(settings);
+        let limit = crate::executor::number(settings, "memory_limit");
+        if limit > 0 && !self.shares_objects {
+            self.memory_limit.store(limit, Ordering::Relaxed);
+            crate::executor::limit_memory(limit);
+        }
     }
 
     fn define(&self, templates: Vec<Template>) {
@@ -324,6 +327,9 @@ impl Runner for PythonRunner {
     fn work(&self, next: &mut dyn FnMut() -> Option<ExecutorCalls>, sink: &dyn Sink) {
         Python::attach(|py| {
             let mut offered = Instant::now();
+            if !self.shares_objects {
+                array_memory::install(py, &self.arena);
+            }
             while let Some(calls) = next() {
                 if let ExecutorWork::One { .. } = calls.work
                     && sink.is_cancelled(calls.run.start)
@@ -368,12 +374,29 @@ impl Runner for PythonRunner {
         })
     }
 
+    fn shared_nbytes(&self) -> u64 {
+        // Without a limit nobody asks, and objects of this process are counted with it.
+        match self.memory_limit.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.arena.nbytes_reserved() as u64,
+        }
+    }
+
+    fn trim(&self) {
+        self.arena.trim();
+        #[cfg(target_env = "gnu")]
+        // SAFETY: it takes no pointer, and the allocator guards itself against other threads.
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
+
     fn answer(&self, call: &Blob) -> Blob {
         Python::attach(|py| {
             let answer = || -> PyResult<Vec<u8>> {
-                let Blob::Bytes(bytes) = call else { return Err(compact::damaged()) };
+                let call = Encoded::of(call)?;
                 let module = py.import("rasker._run")?;
-                let answer = module.call_method1("answer", (PyBytes::new(py, bytes),))?;
+                let answer = module.call_method1("answer", (PyBytes::new(py, call.bytes()),))?;
                 Ok(answer.extract::<Vec<u8>>()?)
             };
             answer().unwrap_or_default().into()

@@ -1,8 +1,10 @@
 //! Scheduler, workers and clients of one process, all on one thread of their own.
 
-use crate::executors::ExecutorKind;
-use crate::node::{Trust, serve_scheduler, serve_values};
+use crate::executors::{ExecutorKind, Home};
+use crate::memory::{CoreMemory, MemorySettings};
+use crate::node::{Trust, serve_scheduler};
 use crate::readers::{Access, Directory, Readers};
+use crate::routes::{Door, serve_values};
 use crate::scheduler_loop::{self, SchedulerHandle};
 use crate::session::Session;
 use crate::wire::to_frame;
@@ -10,6 +12,7 @@ use crate::worker_loop::{self, Surroundings, WorkerHandle};
 use parking_lot::Mutex;
 use rasker_graph::ClientId;
 use rasker_protocol::{FromClient, WorkerHello, WorkerId};
+use rasker_scheduler::SchedulerOptions;
 use rasker_store::{Arena, ArenaOptions};
 use rasker_transport::{Credentials, LinkOptions, Token, TransportError};
 use rasker_worker::WorkerOptions;
@@ -26,12 +29,14 @@ pub struct ClusterOptions {
     pub name: String,
     pub n_workers: u32,
     pub nthreads: u32,
-    pub memory_limit: u64,
+    /// Of each worker.
+    pub memory: MemorySettings,
     pub resources: Vec<(String, f64)>,
     pub executors: ExecutorKind,
     pub python: String,
     /// Listen on the loopback interface, so that other processes of this user can join.
     pub listens: bool,
+    pub scheduler: SchedulerOptions,
 }
 
 /// A thread that runs loops.
@@ -83,7 +88,7 @@ pub struct Cluster {
 impl Cluster {
     pub fn start(options: &ClusterOptions) -> std::io::Result<Cluster> {
         let core = Core::start("rasker-core")?;
-        let (scheduler, scheduling) = scheduler_loop::scheduler();
+        let (scheduler, scheduling) = scheduler_loop::scheduler(options.scheduler.clone());
         core.handle.spawn(scheduling);
         let token = Token::generate().map_err(std::io::Error::other)?;
         let credentials = Credentials { token };
@@ -114,6 +119,11 @@ impl Cluster {
         LinkOptions { arena: Some(self.arena.clone()), ..LinkOptions::default() }
     }
 
+    /// How workers of other processes that have joined are reached.
+    fn access(&self) -> Access {
+        Access { credentials: Some(self.trust.credentials.clone()), tls: None, link: self.link() }
+    }
+
     /// Memory in which values of this process are put for others to map.
     pub fn arena(&self) -> &Arena {
         &self.arena
@@ -127,22 +137,20 @@ impl Cluster {
         let mut address = format!("inproc://{}/{index}", options.name);
         let mut routes = None;
         if self.address.is_some() {
-            let serving = serve_values(&worker, LOOPBACK, 0, &self.trust, self.link(), true);
+            let door = Door { host: LOOPBACK, port: 0, toward: None, shares_memory: true };
+            let serving = serve_values(&worker, &door, &self.trust, self.link());
             let served = self.core.handle.block_on(serving)?;
             address = served.address.clone();
             routes = Some(served);
         }
-        let mut executors = options.executors.clone();
-        let scheduler_address = self.address.clone();
-        executors.add_settings([
-            ("worker_address", address.clone().into()),
-            ("worker_name", index.to_string().into()),
-            (
-                "scheduler",
-                scheduler_address.unwrap_or_else(|| format!("inproc://{}", options.name)).into(),
-            ),
-            ("token", self.trust.credentials.token.to_hex().into()),
-        ]);
+        let inproc = || format!("inproc://{}", options.name);
+        let executors = options.executors.at(Home {
+            address: &address,
+            name: &index.to_string(),
+            scheduler: &self.address.clone().unwrap_or_else(inproc),
+            token: &self.trust.credentials.token,
+            memory_limit: options.memory.options.limit_nbytes,
+        });
         let hello = WorkerHello {
             name: index.to_string(),
             address,
@@ -150,7 +158,7 @@ impl Cluster {
             host: "127.0.0.1".into(),
             pid: std::process::id(),
             nthreads: options.nthreads,
-            memory_limit: options.memory_limit,
+            memory_limit: options.memory.options.limit_nbytes,
             resources: options.resources.clone(),
             python: options.python.clone(),
         };
@@ -166,15 +174,19 @@ impl Cluster {
                 nthreads: options.nthreads,
                 shares_objects,
                 local_clients: shares_objects,
+                memory: options.memory.options,
             },
+            name: index.to_string(),
+            spill_folder: options.memory.folder.clone(),
+            core_memory: CoreMemory::of(shares_objects, options.n_workers),
             executors,
             link: self.link(),
-            readers: Readers::new(self.directory.clone(), Access::default()),
+            readers: Readers::new(self.directory.clone(), self.access()),
             to_scheduler,
         };
         let (ended, end) = oneshot::channel();
-        let (scheduler, handle) = (self.scheduler.clone(), worker.clone());
-        let directory = self.directory.clone();
+        let (scheduler, handle, directory) =
+            (self.scheduler.clone(), worker.clone(), self.directory.clone());
         self.core.handle.spawn(async move {
             let reason = worker_loop::run(handle, events, around).await;
             directory.lock().remove(&id);
@@ -195,7 +207,7 @@ impl Cluster {
             count(&message, &counter);
             scheduler.send(scheduler_loop::Input::FromClient(id, message))
         });
-        let readers = Readers::new(self.directory.clone(), Access::default());
+        let readers = Readers::new(self.directory.clone(), self.access());
         let handle = self.core.handle.clone();
         let sent_nbytes = Box::new(move || sent.load(Ordering::Relaxed));
         let session = Session::new(id, outlet, readers, handle, sent_nbytes);
@@ -244,13 +256,14 @@ impl Cluster {
 fn count(message: &FromClient, counter: &AtomicU64) {
     if let FromClient::Submit(submit) = message {
         let large = submit.layers.iter().any(|layer| layer.count > 10_000);
-        // Small submissions are estimated: encoding each would cost more than sending it.
-        let nbytes = match to_frame(message) {
-            Ok(frame) if large => {
-                frame.head.len() + frame.attachments.iter().map(|a| a.len()).sum::<usize>()
-            }
-            _ => 0,
-        };
+        // Small ones never leave this process: encoding each to count it would cost more than all
+        // else about it.
+        if !large {
+            return;
+        }
+        let nbytes = to_frame(message).map_or(0, |frame| {
+            frame.head.len() + frame.attachments.iter().map(|a| a.len()).sum::<usize>()
+        });
         counter.fetch_add(nbytes as u64, Ordering::Relaxed);
     }
 }

@@ -3,11 +3,15 @@
 use crate::pool::Pool;
 use crate::runner::Runner;
 use crate::wire::{from_frame, to_frame};
+use rasker_graph::Blob;
 use rasker_protocol::{Datum, FromExecutor, ToExecutor};
-use rasker_store::Arena;
+use rasker_store::{Arena, Board};
 use rasker_transport::{BlockingConnection, LinkOptions};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+
+/// Threads beyond the first ones whose calls are still made known.
+const EXTRA_SLOTS: usize = 62;
 
 /// Serves the worker at the other end of `stream` until it closes.
 ///
@@ -17,7 +21,7 @@ pub fn serve_executor(
     arena: Arena,
     make_runner: impl FnOnce(&Datum) -> Arc<dyn Runner>,
 ) -> Result<(), String> {
-    let link = LinkOptions { arena: Some(arena), ..LinkOptions::default() };
+    let link = LinkOptions { arena: Some(arena.clone()), ..LinkOptions::default() };
     let connection = BlockingConnection::from_unix(stream, link).map_err(|e| e.to_string())?;
     let (sender, mut receiver) = connection.split();
     let mut make_runner = Some(make_runner);
@@ -42,8 +46,11 @@ pub fn serve_executor(
                     }
                     Err(error) => eprintln!("rasker executor: {error}"),
                 };
-                report(FromExecutor::Ready { pid: std::process::id() });
-                pool = Some(Pool::new(runner, nthreads, Box::new(report)));
+                // Threads that wait for others let more run than there are to begin with.
+                let board = Board::new(&arena, nthreads as usize + EXTRA_SLOTS).ok();
+                let seen = board.as_ref().map(|b| Blob::Local(Arc::new(b.segment())));
+                report(FromExecutor::Ready { pid: std::process::id(), board: seen });
+                pool = Some(Pool::new(runner, nthreads, Box::new(report), board));
             }
             (Some(pool), message) => {
                 if !pool.handle(message) {

@@ -17,27 +17,42 @@
 //! - Everything that was submitted before a wait is sent before it
 //!   (guarded by `a_cluster_of_threads_runs_a_map`).
 //!
-//! Reading order: `runner`, `collector`, `pool`, `executors`, `executor_process`, `worker_loop`,
-//! `scheduler_loop`, `readers`, `session`, `cluster`, `node`, `wire`.
+//! Reading order: `runner`, `collector`, `pool`, `executors`, `last_words`, `executor_process`,
+//! `memory`, `disk`, `worker_loop`, `scheduler_loop`, `readers`, `routes`, `session`, `cluster`,
+//! `node`, `worker_node`, `ledger`, `client_door`, `remote_session`, `wire`.
 
+mod client_door;
 mod cluster;
 mod collector;
+mod disk;
 mod executor_process;
 mod executors;
+mod last_words;
+mod ledger;
+mod memory;
 mod node;
 mod pool;
 mod readers;
+mod remote_session;
+mod routes;
 mod runner;
 mod scheduler_loop;
 mod session;
 mod wire;
 mod worker_loop;
+mod worker_node;
 
 pub use cluster::{Cluster, ClusterOptions};
 pub use executor_process::serve_executor;
 pub use executors::ExecutorKind;
-pub use node::{RemoteSession, SchedulerNode, Trust, WorkerNode, WorkerNodeOptions};
+pub use memory::MemorySettings;
+pub use node::{SchedulerNode, Trust};
+pub use rasker_scheduler::SchedulerOptions;
 pub use rasker_transport::{Credentials, Fingerprint, TlsClient, TlsServer, Token};
+pub use rasker_worker::MemoryOptions;
 pub use readers::Got;
+pub use remote_session::RemoteSession;
+pub use routes::host_toward;
 pub use runner::{Runner, Sink};
 pub use session::{Answers, Callback, Session, Waiter};
+pub use worker_node::{WorkerNode, WorkerNodeOptions};

@@ -1,25 +1,17 @@
-//! Peers of other processes: they are let in here, and this process asks to be let in there.
+//! Peers of other processes: they are let in here, and this process asks to be let in elsewhere.
 
 use crate::cluster::Core;
-use crate::executors::ExecutorKind;
-use crate::readers::{Access, Directory, Readers};
+use crate::routes::advertised;
 use crate::scheduler_loop::{self, SchedulerHandle};
-use crate::session::Session;
 use crate::wire::{from_frame, outlet, pump, to_frame};
-use crate::worker_loop::{self, Surroundings, WorkerHandle};
+use crate::worker_loop::{self, WorkerHandle};
 use bytes::Bytes;
-use rasker_graph::ClientId;
-use rasker_protocol::{
-    Hello, PROTOCOL, ToClient, ToHolder, ToWorker, Welcome, WorkerHello, WorkerId, decode, encode,
-};
-use rasker_store::{Arena, ArenaOptions};
+use rasker_protocol::{Hello, PROTOCOL, ToHolder, Welcome, WorkerHello, WorkerId, decode, encode};
+use rasker_scheduler::SchedulerOptions;
 use rasker_transport::{
     Address, Connection, Credentials, LinkOptions, Listener, ListenerOptions, Peer, Receiver,
     Sender, TlsClient, TlsServer, TransportError, check_exposure, connect,
 };
-use rasker_worker::WorkerOptions;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How a peer proves itself and hides what it says.
@@ -32,7 +24,7 @@ pub struct Trust {
     pub insecure: bool,
 }
 
-async fn listen(
+pub(crate) async fn listen(
     address: &Address,
     trust: &Trust,
     link: LinkOptions,
@@ -53,7 +45,9 @@ pub(crate) async fn let_peers_in(scheduler: SchedulerHandle, listener: Listener)
             Err(_) => continue,
         };
         match decode::<Hello>(&hello, Vec::new()) {
-            Ok(Hello::Client { name, .. }) => client_came(&scheduler, connection, name),
+            Ok(Hello::Client { name, resumes, .. }) => {
+                scheduler.guests.arrive(&scheduler, connection, name, resumes);
+            }
             Ok(Hello::Worker(hello)) => worker_came(&scheduler, connection, hello),
             // Whoever wants values from a scheduler has the wrong address.
             Ok(Hello::Reader) | Err(_) => drop(connection),
@@ -62,24 +56,9 @@ pub(crate) async fn let_peers_in(scheduler: SchedulerHandle, listener: Listener)
 }
 
 fn say_welcome(scheduler: &SchedulerHandle, sender: &Sender, id: u32) -> bool {
-    let welcome = Welcome { epoch: scheduler.epoch, id, protocol: PROTOCOL };
+    let (epoch, protocol) = (scheduler.epoch, PROTOCOL);
+    let welcome = Welcome { epoch, id, protocol, session: 0, n_received: 0 };
     to_frame(&welcome).is_ok_and(|frame| sender.send(frame).is_ok())
-}
-
-fn client_came(scheduler: &SchedulerHandle, connection: Connection, name: String) {
-    let id = ClientId(scheduler.new_id());
-    let (sender, receiver) = connection.split();
-    if !say_welcome(scheduler, &sender, id.0) {
-        return;
-    }
-    let scheduler = scheduler.clone();
-    scheduler.send(scheduler_loop::Input::Client(id, name, outlet(sender)));
-    tokio::spawn(async move {
-        let to = scheduler.clone();
-        pump(receiver, move |message| to.send(scheduler_loop::Input::FromClient(id, message)))
-            .await;
-        scheduler.send(scheduler_loop::Input::ClientLeft(id));
-    });
 }
 
 fn worker_came(scheduler: &SchedulerHandle, connection: Connection, hello: WorkerHello) {
@@ -131,9 +110,14 @@ pub struct SchedulerNode {
 
 impl SchedulerNode {
     /// Starts a scheduler that listens on `host:port`; port 0 chooses one.
-    pub fn start(host: &str, port: u16, trust: &Trust) -> Result<SchedulerNode, String> {
+    pub fn start(
+        host: &str,
+        port: u16,
+        trust: &Trust,
+        options: SchedulerOptions,
+    ) -> Result<SchedulerNode, String> {
         let core = Core::start("rasker-scheduler").map_err(|error| error.to_string())?;
-        let (scheduler, scheduling) = scheduler_loop::scheduler();
+        let (scheduler, scheduling) = scheduler_loop::scheduler(options);
         core.handle.spawn(scheduling);
         let address = serve_scheduler(&core, &scheduler, host, port, trust)?;
         Ok(SchedulerNode { core, scheduler, address })
@@ -163,91 +147,13 @@ pub(crate) fn serve_scheduler(
         .handle
         .block_on(listen(&address, trust, LinkOptions::default()))
         .map_err(|error| error.to_string())?;
-    let address = listener.local_address().to_string();
+    let address = advertised(listener.local_address(), None).to_string();
     core.handle.spawn(let_peers_in(scheduler.clone(), listener));
     Ok(address)
 }
 
-/// Where a worker's values can be had, as others see it: the nearest way first.
-pub(crate) struct Routes {
-    pub address: String,
-    pub routes: String,
-    _folder: Option<SocketFolder>,
-}
-
-/// A private folder for a socket; it goes with its owner.
-struct SocketFolder(PathBuf);
-
-impl Drop for SocketFolder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn socket_folder() -> std::io::Result<SocketFolder> {
-    use std::os::unix::fs::DirBuilderExt;
-    let token =
-        rasker_transport::Token::generate().map_err(|e| std::io::Error::other(e.to_string()))?;
-    let path = std::env::temp_dir().join(format!("rasker-{}", &token.to_hex()[..16]));
-    std::fs::DirBuilder::new().mode(0o700).create(&path)?;
-    Ok(SocketFolder(path))
-}
-
-/// Lets a worker's values be had: over the network, and within this host without a copy.
-pub(crate) async fn serve_values(
-    worker: &WorkerHandle,
-    host: &str,
-    port: u16,
-    trust: &Trust,
-    link: LinkOptions,
-    shares_memory: bool,
-) -> Result<Routes, TransportError> {
-    let host = host.to_owned();
-    let address = match trust.server {
-        Some(_) => Address::Tls { host, port },
-        None => Address::Tcp { host, port },
-    };
-    let listener = listen(&address, trust, link.clone()).await?;
-    let address = listener.local_address().to_string();
-    tokio::spawn(let_readers_in(worker.clone(), listener));
-    let mut routes = address.clone();
-    let mut folder = None;
-    if shares_memory && let Ok(made) = socket_folder() {
-        let near = Address::Unix(made.0.join("values"));
-        if let Ok(listener) = listen(&near, trust, link).await {
-            tokio::spawn(let_readers_in(worker.clone(), listener));
-            routes = format!("{near} {address}");
-            folder = Some(made);
-        }
-    }
-    Ok(Routes { address, routes, _folder: folder })
-}
-
-/// How a worker of its own process is set up.
-pub struct WorkerNodeOptions {
-    pub scheduler: String,
-    pub trust: Trust,
-    pub host: String,
-    pub port: u16,
-    pub name: Option<String>,
-    pub nthreads: u32,
-    pub memory_limit: u64,
-    pub resources: Vec<(String, f64)>,
-    pub executors: ExecutorKind,
-    pub python: String,
-    pub shares_memory: bool,
-    pub timeout: Duration,
-}
-
-/// A worker that has joined a scheduler elsewhere.
-pub struct WorkerNode {
-    core: Core,
-    worker: WorkerHandle,
-    pub address: String,
-    ended: parking_lot::Mutex<std::sync::mpsc::Receiver<String>>,
-}
-
-async fn greet(
+/// Asks to be let in.
+pub(crate) async fn greet(
     address: &str,
     trust: &Trust,
     hello: &Hello,
@@ -276,162 +182,4 @@ async fn greet(
         ));
     }
     Ok((sender, receiver, welcome))
-}
-
-impl WorkerNode {
-    pub fn start(options: WorkerNodeOptions) -> Result<WorkerNode, String> {
-        let core = Core::start("rasker-worker").map_err(|error| error.to_string())?;
-        let handle = core.handle.clone();
-        let (worker, events) = worker_loop::new_worker();
-        let arena = Arena::new(ArenaOptions::default());
-        let link = LinkOptions { arena: Some(arena), ..LinkOptions::default() };
-        let (say, ended) = std::sync::mpsc::channel();
-        let WorkerNodeOptions { trust, host, port, shares_memory, timeout, .. } = &options;
-        let (worker_, link_) = (worker.clone(), link.clone());
-        let (address, sender, receiver, routes) = handle.block_on(async {
-            let routes = serve_values(&worker_, host, *port, trust, link_.clone(), *shares_memory)
-                .await
-                .map_err(|error| error.to_string())?;
-            let hello = hello_of(&options, &routes);
-            let (sender, receiver, _) =
-                greet(&options.scheduler, trust, &Hello::Worker(hello), *timeout, link_).await?;
-            Ok::<_, String>((routes.address.clone(), sender, receiver, routes))
-        })?;
-        let shares_objects = matches!(options.executors, ExecutorKind::Threads(_));
-        let mut executors = options.executors.clone();
-        executors.add_settings([
-            ("worker_address", address.clone().into()),
-            ("worker_name", options.name.clone().unwrap_or_else(|| address.clone()).into()),
-            ("scheduler", options.scheduler.clone().into()),
-            ("token", options.trust.credentials.token.to_hex().into()),
-        ]);
-        let access = Access {
-            credentials: Some(options.trust.credentials.clone()),
-            tls: options.trust.client.clone(),
-            link: link.clone(),
-        };
-        let around = Surroundings {
-            options: WorkerOptions {
-                nthreads: options.nthreads,
-                shares_objects,
-                local_clients: false,
-            },
-            executors,
-            link,
-            readers: Readers::new(Directory::default(), access),
-            to_scheduler: outlet(sender),
-        };
-        let inbox = worker.inbox.clone();
-        handle.spawn(async move {
-            let to = inbox.clone();
-            let reason = pump(receiver, move |message: ToWorker| {
-                to.send(worker_loop::Input::FromScheduler(message)).is_ok()
-            })
-            .await;
-            let _ = inbox.send(worker_loop::Input::Stop(reason));
-        });
-        let running = worker.clone();
-        handle.spawn(async move {
-            let reason = worker_loop::run(running, events, around).await;
-            drop(routes);
-            let _ = say.send(reason);
-        });
-        Ok(WorkerNode { core, worker, address, ended: parking_lot::Mutex::new(ended) })
-    }
-
-    /// Why it ended, if it did within `timeout`.
-    pub fn wait(&self, timeout: Duration) -> Option<String> {
-        use std::sync::mpsc::RecvTimeoutError;
-        match self.ended.lock().recv_timeout(timeout) {
-            Ok(reason) => Some(reason),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => Some("the worker has ended".into()),
-        }
-    }
-
-    pub fn close(&self) {
-        self.worker.stop("the worker was asked to end");
-        let _ = self.wait(Duration::from_secs(3));
-        self.core.stop();
-    }
-}
-
-fn hello_of(options: &WorkerNodeOptions, routes: &Routes) -> WorkerHello {
-    WorkerHello {
-        name: options.name.clone().unwrap_or_else(|| routes.address.clone()),
-        address: routes.address.clone(),
-        routes: routes.routes.clone(),
-        host: options.host.clone(),
-        pid: std::process::id(),
-        nthreads: options.nthreads,
-        memory_limit: options.memory_limit,
-        resources: options.resources.clone(),
-        python: options.python.clone(),
-    }
-}
-
-/// A client's connection to a scheduler elsewhere.
-pub struct RemoteSession {
-    pub session: Session,
-    pub arena: Arena,
-    core: Arc<Core>,
-    sender: Sender,
-}
-
-impl RemoteSession {
-    pub fn connect(
-        address: &str,
-        trust: &Trust,
-        name: &str,
-        python: &str,
-        timeout: Duration,
-    ) -> Result<RemoteSession, String> {
-        let core = Core::start("rasker-client").map_err(|error| error.to_string())?;
-        let arena = Arena::new(ArenaOptions::default());
-        let link = LinkOptions { arena: Some(arena.clone()), ..LinkOptions::default() };
-        let hello = Hello::Client { name: name.to_owned(), python: python.to_owned() };
-        let greeting = greet(address, trust, &hello, timeout, link.clone());
-        let (sender, receiver, welcome) = core.handle.block_on(greeting)?;
-        let access = Access {
-            credentials: Some(trust.credentials.clone()),
-            tls: trust.client.clone(),
-            link,
-        };
-        let readers = Readers::new(Directory::default(), access);
-        let counting = sender.clone();
-        let sent = Box::new(move || counting.nbytes_sent());
-        let handle = core.handle.clone();
-        let id = ClientId(welcome.id);
-        let session = Session::new(id, outlet(sender.clone()), readers, handle.clone(), sent);
-        let receiving = session.clone();
-        handle.spawn(async move {
-            let to = receiving.clone();
-            let reason = pump(receiver, move |message: ToClient| {
-                to.receive(message);
-                true
-            })
-            .await;
-            receiving.end(&format!("the connection to the scheduler ended: {reason}"));
-        });
-        Ok(RemoteSession { session, arena, core: Arc::new(core), sender })
-    }
-
-    /// What ends the session; it may be called more than once.
-    pub fn ender(&self) -> impl Fn() + Send + Sync + 'static {
-        let (session, core, sender) =
-            (self.session.clone(), self.core.clone(), self.sender.clone());
-        move || {
-            session.flush();
-            // What is queued is written before the connection is closed.
-            for _ in 0..100 {
-                if sender.queued_nbytes() == 0 {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            sender.close();
-            session.end("the client was closed");
-            core.stop();
-        }
-    }
 }

@@ -3,13 +3,15 @@
 use crate::collector::Collector;
 use crate::runner::{Runner, Sink};
 use parking_lot::{Condvar, Mutex};
-use rasker_graph::Run;
+use rasker_graph::{LayerId, Run};
 use rasker_protocol::{
     ExecutorCalls, ExecutorWork, Failure, FromExecutor, GivenInput, ToExecutor, Value,
 };
+use rasker_store::Board;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Results are reported at least this often while calls run.
@@ -17,6 +19,9 @@ pub(crate) const REPORT_EVERY: Duration = Duration::from_millis(1);
 
 /// After this many ticks without work the reporting thread sleeps until there is some.
 const TICKS_IDLE: u32 = 20;
+
+/// Shared memory is reported when it has changed by so much.
+const SHARED_STEP_NBYTES: u64 = 2 << 20;
 
 /// What is reported; called from any thread.
 pub type Report = Box<dyn Fn(FromExecutor) + Send + Sync>;
@@ -28,12 +33,16 @@ struct Queue {
     n_threads: u32,
     n_idle: u32,
     cancelled: Vec<(Run, u32)>,
+    /// Places on the board that are taken.
+    slots: Vec<bool>,
     closing: bool,
 }
 
 struct Shared {
     runner: Arc<dyn Runner>,
     report: Report,
+    /// Where each thread says what it runs.
+    board: Option<Board>,
     nthreads: u32,
     queue: Mutex<Queue>,
     work_came: Condvar,
@@ -44,6 +53,8 @@ struct Shared {
     /// Whether the thread that reports while calls run is asleep.
     ticker_sleeps: AtomicBool,
     ticker: Mutex<bool>,
+    /// Shared memory that was reported last.
+    told_nbytes: AtomicU64,
     wake_ticker: Condvar,
 }
 
@@ -51,18 +62,25 @@ struct Shared {
 pub struct Pool(Arc<Shared>);
 
 impl Pool {
-    pub fn new(runner: Arc<dyn Runner>, nthreads: u32, report: Report) -> Pool {
+    pub fn new(
+        runner: Arc<dyn Runner>,
+        nthreads: u32,
+        report: Report,
+        board: Option<Board>,
+    ) -> Pool {
         let queue = Queue {
             calls: VecDeque::new(),
             n_wanted: nthreads,
             n_threads: 0,
             n_idle: 0,
+            slots: Vec::new(),
             cancelled: Vec::new(),
             closing: false,
         };
         let shared = Arc::new(Shared {
             runner,
             report,
+            board,
             nthreads,
             queue: Mutex::new(queue),
             work_came: Condvar::new(),
@@ -71,6 +89,7 @@ impl Pool {
             n_cancelled: AtomicU32::new(0),
             ticker_sleeps: AtomicBool::new(false),
             ticker: Mutex::new(false),
+            told_nbytes: AtomicU64::new(0),
             wake_ticker: Condvar::new(),
         });
         let ticking = shared.clone();
@@ -102,12 +121,16 @@ impl Pool {
                     shared.work_came.notify_one();
                 }
             }
-            ToExecutor::Drop(runs) => shared.runner.drop_values(&runs),
+            ToExecutor::Drop(runs) => {
+                shared.runner.drop_values(&runs);
+                shared.report_memory();
+            }
             ToExecutor::Export(tasks) => {
                 for (task, value) in tasks {
                     let value = shared.runner.export(task, value);
                     (shared.report)(FromExecutor::Exported { task, value });
                 }
+                shared.report_memory();
             }
             ToExecutor::Recall => {
                 let calls = std::mem::take(&mut shared.queue.lock().calls);
@@ -128,6 +151,10 @@ impl Pool {
                     (shared.report)(FromExecutor::Answer { id, answer });
                 };
                 std::thread::Builder::new().name(name).spawn(answer).expect("a thread can start");
+            }
+            ToExecutor::Trim => {
+                shared.runner.trim();
+                shared.report_memory();
             }
             ToExecutor::Close => return false,
         }
@@ -161,10 +188,13 @@ impl Shared {
     fn work(self: Arc<Self>) {
         let collector = Arc::new(Collector::new());
         self.collectors.lock().push(collector.clone());
+        let slot = self.take_slot();
         let port = Port {
             shared: self.clone(),
             collector: collector.clone(),
             last: Mutex::new(Instant::now()),
+            slot,
+            begun: Cell::new((LayerId(0), 0)),
         };
         while self.wait_for_work() {
             self.n_busy.fetch_add(1, Ordering::SeqCst);
@@ -173,11 +203,25 @@ impl Shared {
                 self.wake_ticker.notify_one();
             }
             self.runner.work(&mut || self.next(&port), &port);
+            if let Some(board) = &self.board {
+                board.write(slot, [0; 3]);
+            }
             self.n_busy.fetch_sub(1, Ordering::Relaxed);
             self.flush();
         }
         self.flush();
+        self.queue.lock().slots[slot] = false;
         self.collectors.lock().retain(|other| !Arc::ptr_eq(other, &collector));
+    }
+
+    fn take_slot(&self) -> usize {
+        let slots = &mut self.queue.lock().slots;
+        let free = slots.iter().position(|taken| !taken).unwrap_or(slots.len());
+        match slots.get_mut(free) {
+            Some(taken) => *taken = true,
+            None => slots.push(true),
+        }
+        free
     }
 
     /// False when this thread is to end.
@@ -234,6 +278,7 @@ impl Shared {
             if n_idle < TICKS_IDLE {
                 self.wake_ticker.wait_for(&mut closed, REPORT_EVERY);
                 self.flush();
+                self.report_memory();
                 continue;
             }
             self.ticker_sleeps.store(true, Ordering::SeqCst);
@@ -242,6 +287,16 @@ impl Shared {
             }
             self.ticker_sleeps.store(false, Ordering::SeqCst);
             n_idle = 0;
+        }
+    }
+
+    /// Says how much shared memory was taken, if that has changed by much.
+    fn report_memory(&self) {
+        let nbytes = self.runner.shared_nbytes();
+        let told = self.told_nbytes.load(Ordering::Relaxed);
+        if nbytes.abs_diff(told) >= SHARED_STEP_NBYTES {
+            self.told_nbytes.store(nbytes, Ordering::Relaxed);
+            (self.report)(FromExecutor::Shared { nbytes });
         }
     }
 
@@ -285,11 +340,24 @@ struct Port {
     shared: Arc<Shared>,
     collector: Arc<Collector>,
     last: Mutex<Instant>,
+    /// Its place on the board, and the layer and attempt of the calls begun last.
+    slot: usize,
+    begun: Cell<(LayerId, u32)>,
 }
 
 impl Sink for Port {
     fn begin(&self, run: Run, attempt: u32) {
         self.collector.begin(run, attempt);
+        self.begun.set((run.layer, attempt));
+        // Reading its function may be the death of it as well.
+        self.at(run.start);
+    }
+    fn at(&self, index: u32) {
+        if let Some(board) = &self.shared.board {
+            let (layer, attempt) = self.begun.get();
+            let place = u64::from(attempt) << 32 | u64::from(index);
+            board.write(self.slot, [layer.0, place, 1]);
+        }
     }
     fn int(&self, index: u32, value: i64) {
         self.collector.int(index, value);

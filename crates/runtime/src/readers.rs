@@ -1,5 +1,6 @@
 //! Getting values from their holders: in this process by its inbox, elsewhere by a connection.
 
+use crate::routes::parse_route;
 use crate::wire::{Outlet, outlet, pump};
 use crate::worker_loop::WorkerHandle;
 use parking_lot::Mutex;
@@ -70,6 +71,13 @@ impl Readers {
         matches!(self.ask(worker, address, id, message).await, Some(FromHolder::Stored { .. }))
     }
 
+    /// The worker is gone: whoever waits for its answer gets none.
+    pub async fn forget(&self, worker: WorkerId) {
+        if let Some(remote) = self.remotes.lock().await.remove(&worker) {
+            remote.pending.lock().clear();
+        }
+    }
+
     async fn ask(
         &self,
         worker: WorkerId,
@@ -105,15 +113,15 @@ impl Readers {
         let credentials = self.access.credentials.as_ref()?;
         let mut opened = None;
         // A worker may say several addresses: the nearest way first.
-        for address in address.split(' ') {
-            let Ok(address) = address.parse::<Address>() else { continue };
+        for route in address.split(' ') {
+            let Some((address, pinned)) = parse_route(route) else { continue };
             if let Address::Unix(path) = &address
                 && !path.exists()
             {
                 continue;
             }
             let hello = encode(&Hello::Reader).ok()?.0;
-            let tls = self.access.tls.as_ref();
+            let tls = pinned.as_ref().or(self.access.tls.as_ref());
             let link = self.access.link.clone();
             if let Ok(connected) =
                 connect(&address, credentials, hello, tls, CONNECT_TIMEOUT, link).await

@@ -15,6 +15,12 @@ pub trait Runner: Send + Sync + 'static {
     fn drop_values(&self, runs: &[Run]);
     /// Bytes of a live value, or of the object given; none if it is not here any more.
     fn export(&self, task: TaskId, value: Option<Value>) -> Result<Option<Value>, Arc<Failure>>;
+    /// Shared memory taken so far, bytes; 0 where nobody counts it.
+    fn shared_nbytes(&self) -> u64 {
+        0
+    }
+    /// Gives memory that is not in use back to the system.
+    fn trim(&self) {}
     /// A call out of band.
     fn answer(&self, call: &Blob) -> Blob;
 }
@@ -32,6 +38,8 @@ pub trait Sink {
     fn failed(&self, index: u32, failure: Arc<Failure>);
     /// Calls begin whose results come next.
     fn begin(&self, run: Run, attempt: u32);
+    /// The call at `index` of those begun last begins now.
+    fn at(&self, index: u32);
     /// The call that is running waits for others, or has waited.
     fn seceded(&self, by: i32);
     /// Whether a task of the calls begun last was cancelled meanwhile.

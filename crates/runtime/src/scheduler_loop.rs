@@ -1,9 +1,10 @@
 //! Feeds the scheduler machine and performs what it asks for.
 
+use crate::client_door::Guests;
 use crate::wire::Outlet;
 use rasker_graph::ClientId;
 use rasker_protocol::{FromClient, FromWorker, ToClient, ToWorker, WorkerHello, WorkerId};
-use rasker_scheduler::{Action, Event, Scheduler};
+use rasker_scheduler::{Action, Event, Scheduler, SchedulerOptions};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,8 +13,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Events are handled in batches of at most this many before something is decided.
 const BATCH: usize = 4096;
-/// A worker that says nothing for this long is counted as lost.
-const SILENCE_MAX: Duration = Duration::from_secs(300);
+/// The machine hears of the time this often.
+const TICK: Duration = Duration::from_secs(1);
 
 pub(crate) enum Input {
     Client(ClientId, String, Outlet<ToClient>),
@@ -31,6 +32,8 @@ pub(crate) struct SchedulerHandle {
     inbox: UnboundedSender<Input>,
     ids: Arc<AtomicU32>,
     pub epoch: u64,
+    /// Clients of other processes.
+    pub guests: Guests,
 }
 
 impl SchedulerHandle {
@@ -44,32 +47,39 @@ impl SchedulerHandle {
 }
 
 /// A scheduler and its loop, to be spawned.
-pub(crate) fn scheduler() -> (SchedulerHandle, impl Future<Output = ()> + Send) {
+pub(crate) fn scheduler(
+    options: SchedulerOptions,
+) -> (SchedulerHandle, impl Future<Output = ()> + Send) {
     let (inbox, events) = unbounded_channel();
     let epoch = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(1, |since| since.as_millis() as u64);
-    let handle = SchedulerHandle { inbox, ids: Arc::new(AtomicU32::new(1)), epoch };
-    (handle, run(events))
+    let (ids, guests) = (Arc::new(AtomicU32::new(1)), Guests::default());
+    let running = run(events, options, guests.clone());
+    (SchedulerHandle { inbox, ids, epoch, guests }, running)
 }
 
 struct Loop {
     machine: Scheduler,
     clients: BTreeMap<ClientId, Outlet<ToClient>>,
-    workers: BTreeMap<WorkerId, (Outlet<ToWorker>, Instant)>,
+    workers: BTreeMap<WorkerId, Outlet<ToWorker>>,
+    guests: Guests,
     start: Instant,
     out: Vec<Action>,
 }
 
-async fn run(mut events: UnboundedReceiver<Input>) {
+async fn run(mut events: UnboundedReceiver<Input>, options: SchedulerOptions, guests: Guests) {
     let mut this = Loop {
-        machine: Scheduler::new(),
+        machine: Scheduler::new(options),
         clients: BTreeMap::new(),
         workers: BTreeMap::new(),
+        guests,
         start: Instant::now(),
         out: Vec::new(),
     };
-    let mut watch = tokio::time::interval(Duration::from_secs(5));
+    let mut watch = tokio::time::interval(TICK);
+    // A loop that was held up ticks once when it goes on: the machine sees the gap.
+    watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
@@ -85,7 +95,7 @@ async fn run(mut events: UnboundedReceiver<Input>) {
                     next = if n < BATCH { events.try_recv().ok() } else { None };
                 }
             }
-            _ = watch.tick() => this.look_for_silence(),
+            _ = watch.tick() => this.handle(Event::Tick),
         }
         this.turn();
     }
@@ -111,13 +121,10 @@ impl Loop {
                 self.handle(Event::ClientLeft { client });
             }
             Input::Worker(worker, hello, outlet) => {
-                self.workers.insert(worker, (outlet, Instant::now()));
+                self.workers.insert(worker, outlet);
                 self.handle(Event::WorkerJoined { worker, hello });
             }
             Input::FromWorker(worker, message) => {
-                if let Some((_, heard)) = self.workers.get_mut(&worker) {
-                    *heard = Instant::now();
-                }
                 self.handle(Event::FromWorker { worker, message });
             }
             Input::WorkerLeft(worker, reason) => {
@@ -125,23 +132,14 @@ impl Loop {
                 self.handle(Event::WorkerLeft { worker, reason });
             }
             Input::Stop => {
-                for (outlet, _) in self.workers.values() {
+                for outlet in self.workers.values() {
                     outlet(ToWorker::Close { reason: "the scheduler was closed".into() });
                 }
+                self.guests.say_goodbye();
                 return false;
             }
         }
         true
-    }
-
-    fn look_for_silence(&mut self) {
-        let silent = self.workers.iter().filter(|(_, (_, heard))| heard.elapsed() > SILENCE_MAX);
-        let silent: Vec<WorkerId> = silent.map(|(id, _)| *id).collect();
-        for worker in silent {
-            self.workers.remove(&worker);
-            let reason = format!("worker was silent for {} s", SILENCE_MAX.as_secs());
-            self.handle(Event::WorkerLeft { worker, reason });
-        }
     }
 
     fn turn(&mut self) {
@@ -154,8 +152,13 @@ impl Loop {
                     }
                 }
                 Action::ToWorker(worker, message) => {
-                    if let Some((outlet, _)) = self.workers.get(&worker) {
+                    let is_last =
+                        matches!(message, ToWorker::Close { .. } | ToWorker::Dismissed { .. });
+                    if let Some(outlet) = self.workers.get(&worker) {
                         outlet(message);
+                    }
+                    if is_last {
+                        self.workers.remove(&worker);
                     }
                 }
             }

@@ -85,6 +85,9 @@ struct Shared {
     sent_nbytes: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
+/// What is entered gathers this long before it is sent, unless somebody waits.
+const GATHER: Duration = Duration::from_millis(1);
+
 /// See the module. Clones share the session.
 #[derive(Clone)]
 pub struct Session(Arc<Shared>);
@@ -122,6 +125,9 @@ impl Session {
                 let notified =
                     tokio::time::timeout(Duration::from_secs(5), session.0.to_flush.notified());
                 if notified.await.is_ok() {
+                    // Who waits flushes for himself; others lose nothing by it, and a burst of
+                    // submits is planned as a whole.
+                    tokio::time::sleep(GATHER).await;
                     session.0.is_flushing.store(false, Ordering::SeqCst);
                     session.flush();
                 }
@@ -188,6 +194,8 @@ impl Session {
             }
             Action::PeerGone { worker } => {
                 self.0.peers.lock().remove(&worker);
+                let readers = self.0.readers.clone();
+                self.0.handle.spawn(async move { readers.forget(worker).await });
             }
         }
     }

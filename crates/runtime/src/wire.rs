@@ -50,14 +50,29 @@ pub(crate) fn outlet<M: Serialize + 'static>(sender: Sender) -> Outlet<M> {
 
 /// Reads messages until the connection ends; why it did.
 pub(crate) async fn pump<M: DeserializeOwned>(
-    mut receiver: Receiver,
+    receiver: Receiver,
     mut take: impl FnMut(M) -> bool,
 ) -> String {
+    pump_frames(receiver, |message, _| take(message)).await
+}
+
+/// As `pump`, with the bytes that each message took.
+pub(crate) async fn pump_frames<M: DeserializeOwned>(
+    mut receiver: Receiver,
+    mut take: impl FnMut(M, usize) -> bool,
+) -> String {
     loop {
-        match receiver.recv().await {
+        let received = receiver.recv().await;
+        let nbytes = match &received {
+            Ok(Some(frame)) => {
+                frame.head.len() + frame.attachments.iter().map(|a| a.len()).sum::<usize>()
+            }
+            _ => 0,
+        };
+        match received {
             Ok(Some(frame)) => match from_frame(frame) {
                 Ok(message) => {
-                    if !take(message) {
+                    if !take(message, nbytes) {
                         return "closed".into();
                     }
                 }

@@ -1,15 +1,19 @@
 //! Feeds a worker machine and performs what it asks for.
 
+use crate::disk::Disk;
 use crate::executors::{ExecutorKind, ExecutorLink, launch};
+use crate::memory::{CoreMemory, LOOK_EVERY, look_after, process_nbytes};
 use crate::readers::Readers;
 use crate::wire::Outlet;
+use rasker_graph::TaskId;
 use rasker_protocol::{ExecutorId, FromExecutor, FromHolder, FromWorker, ToHolder, ToWorker};
 use rasker_transport::LinkOptions;
-use rasker_worker::{Action, Event, ReaderId, Worker, WorkerOptions};
+use rasker_worker::{Action, Event, Measured, ReaderId, Worker, WorkerOptions};
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
@@ -21,13 +25,16 @@ const START_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) enum Input {
     FromScheduler(ToWorker),
     FromExecutor(ExecutorId, FromExecutor),
-    ExecutorLost(ExecutorId, String),
+    /// With the reason, and the calls that ran in it if that is known.
+    ExecutorLost(ExecutorId, String, Option<Vec<(TaskId, u32)>>),
     /// A reader of this process; it gets one answer.
     Local(ToHolder, oneshot::Sender<FromHolder>),
     Reader(ReaderId, Outlet<FromHolder>),
     FromReader(ReaderId, ToHolder),
     ReaderLeft(ReaderId),
     Event(Event),
+    /// No more work, and end when what is only here is elsewhere.
+    Retire,
     Stop(String),
 }
 
@@ -47,6 +54,9 @@ impl WorkerHandle {
     pub fn new_reader(&self) -> ReaderId {
         ReaderId(self.readers.fetch_add(1, Ordering::Relaxed))
     }
+    pub fn retire(&self) {
+        let _ = self.inbox.send(Input::Retire);
+    }
     pub fn stop(&self, reason: &str) {
         let _ = self.inbox.send(Input::Stop(reason.to_owned()));
     }
@@ -59,6 +69,9 @@ pub(crate) struct Surroundings {
     pub link: LinkOptions,
     pub readers: Arc<Readers>,
     pub to_scheduler: Outlet<FromWorker>,
+    pub name: String,
+    pub spill_folder: Option<PathBuf>,
+    pub core_memory: CoreMemory,
 }
 
 pub(crate) fn new_worker() -> (WorkerHandle, UnboundedReceiver<Input>) {
@@ -73,6 +86,9 @@ struct Loop {
     executors: HashMap<ExecutorId, ExecutorLink>,
     local: HashMap<ReaderId, oneshot::Sender<FromHolder>>,
     remote: HashMap<ReaderId, Outlet<FromHolder>>,
+    disk: Disk,
+    /// When memory is to be measured again.
+    look_at: Instant,
     out: Vec<Action>,
     ended: Option<String>,
 }
@@ -83,8 +99,15 @@ pub(crate) async fn run(
     mut events: UnboundedReceiver<Input>,
     around: Surroundings,
 ) -> String {
+    let limit_nbytes = around.options.memory.limit_nbytes;
+    let mut disk = Disk::new(around.spill_folder.clone(), handle.inbox.clone());
+    if limit_nbytes > 0 {
+        disk.open(limit_nbytes);
+    }
     let mut this = Loop {
         machine: Worker::new(around.options.clone()),
+        disk,
+        look_at: Instant::now(),
         handle,
         around,
         executors: HashMap::new(),
@@ -97,6 +120,8 @@ pub(crate) async fn run(
     this.perform();
     let mut status = tokio::time::interval(STATUS_EVERY);
     status.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while this.ended.is_none() {
         tokio::select! {
             biased;
@@ -109,7 +134,14 @@ pub(crate) async fn run(
                     next = if n < BATCH { events.try_recv().ok() } else { None };
                 }
             }
+            _ = look.tick(), if this.machine.wants_measuring() => {
+                if Instant::now() < this.look_at {
+                    continue;
+                }
+                this.measure();
+            }
             _ = status.tick() => {
+                this.measure();
                 let memory_nbytes = resident_nbytes();
                 this.machine.handle(Event::Tick { memory_nbytes }, &mut this.out);
             }
@@ -132,13 +164,40 @@ fn resident_nbytes() -> u64 {
 }
 
 impl Loop {
+    /// Measures what the worker takes, if there is a limit to it.
+    fn measure(&mut self) {
+        if self.around.options.memory.limit_nbytes == 0 {
+            return;
+        }
+        let in_core = match self.around.core_memory {
+            CoreMemory::Values => 0,
+            CoreMemory::Process { n_workers } => {
+                let own = process_nbytes(std::process::id()).map_or(0, |(own, _)| own);
+                let arena = self.around.link.arena.as_ref().map_or(0, |a| a.nbytes_reserved());
+                (own + arena as u64) / u64::from(n_workers.max(1))
+            }
+        };
+        let core_nbytes = in_core + self.disk.nbytes_in_memory();
+        let mut executors = Vec::with_capacity(self.executors.len());
+        for (id, executor) in &self.executors {
+            if let Some((own, shared)) = executor.pid().and_then(process_nbytes) {
+                executors.push((*id, own, shared));
+            }
+        }
+        executors.sort_unstable();
+        let event = Event::Measured(Measured { core_nbytes, executors });
+        self.machine.handle(event, &mut self.out);
+        let left = self.machine.memory_left().unwrap_or(u64::MAX);
+        self.look_at = Instant::now() + look_after(left);
+    }
+
     fn take(&mut self, input: Input) {
         let event = match input {
             Input::FromScheduler(message) => Event::FromScheduler(message),
             Input::FromExecutor(executor, message) => Event::FromExecutor { executor, message },
-            Input::ExecutorLost(executor, reason) => {
+            Input::ExecutorLost(executor, reason, running) => {
                 self.executors.remove(&executor);
-                Event::ExecutorLost { executor, reason }
+                Event::ExecutorLost { executor, reason, running }
             }
             Input::Local(message, answer) => {
                 let reader = self.handle.new_reader();
@@ -155,7 +214,12 @@ impl Loop {
                 Event::ReaderLeft { reader }
             }
             Input::Event(event) => event,
+            Input::Retire => {
+                (self.around.to_scheduler)(FromWorker::Retire);
+                return;
+            }
             Input::Stop(reason) => {
+                (self.around.to_scheduler)(FromWorker::Leaving { reason: reason.clone() });
                 self.ended = Some(reason);
                 return;
             }
@@ -197,6 +261,19 @@ impl Loop {
                         let _ = inbox.send(Input::Event(event));
                     });
                 }
+                Action::PeerGone { worker } => {
+                    let readers = self.around.readers.clone();
+                    tokio::spawn(async move { readers.forget(worker).await });
+                }
+                Action::Spill { record, value } => self.disk.write(record, value),
+                Action::Restore { record } => self.disk.read(record),
+                Action::Forget { record } => self.disk.forget(record),
+                Action::KillExecutor(id) => {
+                    if let Some(executor) = self.executors.get(&id) {
+                        executor.kill();
+                    }
+                }
+                Action::Log(text) => eprintln!("rasker worker {}: {text}", self.around.name),
                 Action::Close { reason } => self.ended = Some(reason),
             }
         }
@@ -212,7 +289,7 @@ impl Loop {
                 let inbox = self.handle.inbox.clone();
                 tokio::spawn(async move {
                     tokio::time::sleep(START_AGAIN).await;
-                    let _ = inbox.send(Input::ExecutorLost(id, reason));
+                    let _ = inbox.send(Input::ExecutorLost(id, reason, None));
                 });
             }
         }

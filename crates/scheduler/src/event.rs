@@ -21,7 +21,7 @@ pub enum Event {
         worker: WorkerId,
         hello: WorkerHello,
     },
-    /// The connection ended or the worker was silent for too long.
+    /// The connection ended.
     WorkerLeft {
         worker: WorkerId,
         reason: String,
@@ -30,6 +30,8 @@ pub enum Event {
         worker: WorkerId,
         message: FromWorker,
     },
+    /// About a second has gone by since the last of these.
+    Tick,
     /// The end of a batch of events: decide, and say what is to be said.
     Turn,
 }

@@ -98,10 +98,10 @@ impl Scheduler {
     /// Tasks that are ready and stand in no queue, so that nothing will come of them.
     pub fn check_queues(&self) -> Vec<String> {
         let mut queued: HashSet<TaskRef, foldhash::fast::FixedState> = HashSet::default();
-        queued.extend(self.ready.iter().map(|entry| entry.0.task()));
-        queued.extend(self.unplaceable.iter().copied());
+        queued.extend(self.ready.iter().map(|entry| entry.task()));
+        queued.extend(self.classes.iter().flat_map(|c| c.queue.iter()).map(|entry| entry.task()));
         for worker in self.workers.iter().flatten() {
-            queued.extend(worker.pending.iter().chain(&worker.bound).map(|entry| entry.0.task()));
+            queued.extend(worker.pending.iter().map(|entry| entry.task()));
         }
         let mut wrong = Vec::new();
         self.each_record(|task| {

@@ -21,27 +21,47 @@
 //! - A report of an old attempt or incarnation changes nothing but a counter
 //!   (guarded by `a_late_result_is_dropped`).
 //! - No cascade recurses (guarded by `a_chain_of_a_million_is_released`).
+//! - Where memory fills up, values are used up before new ones are made
+//!   (guarded by `a_crowded_worker_uses_up_values_first`).
 //! - Roots are withheld: a worker never has more than a few milliseconds of work in hand
 //!   (guarded by `roots_are_withheld`).
+//! - A worker that is silent for too long is lost, and never because this scheduler was held up
+//!   (guarded by `a_value_of_a_frozen_worker_is_made_elsewhere_within_twenty_seconds`,
+//!   `a_scheduler_that_was_held_up_loses_nobody`).
+//! - A task under which an executor died runs with nothing beside it, so no innocent one is given
+//!   up for it (guarded by `a_task_that_ends_executors_is_found_alone`).
+//! - A value is made again only if no copy is left (guarded by
+//!   `a_copy_takes_the_place_of_a_lost_value`).
 //!
-//! Reading order: `event`, `scheduler`, `table`, `transition`, `submit`, `report`, `dispatch`,
-//! `membership`, `query`, `invariants`.
+//! Reading order: `event`, `scheduler`, `table`, `transition`, `submit`, `wishes`, `place`,
+//! `queue`, `dispatch`, `send`, `report`, `values`, `membership`, `health`, `errands`, `query`,
+//! `explain`, `invariants`.
 
 mod dispatch;
+mod errands;
 mod event;
+mod explain;
+mod health;
 mod invariants;
 mod membership;
 mod peer;
+mod place;
 mod query;
+mod queue;
 mod report;
 mod scheduler;
+mod send;
 mod submit;
 mod table;
 mod template;
 mod transition;
+mod values;
+mod wishes;
 
 pub use event::{Action, Event};
-pub use scheduler::Scheduler;
+pub use scheduler::{Scheduler, SchedulerOptions};
 
+#[cfg(test)]
+mod memory_tests;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use crate::scheduler::Scheduler;
 use crate::table::{State, TaskRef};
 use rasker_graph::ClientId;
 use rasker_protocol::probe::{mutant, sometimes};
-use rasker_protocol::{ToClient, WorkerHello, WorkerId};
+use rasker_protocol::{ToClient, ToWorker, WorkerHello, WorkerId};
 
 impl Scheduler {
     pub(crate) fn on_client_joined(&mut self, client: ClientId, name: String) {
@@ -32,6 +32,7 @@ impl Scheduler {
             self.workers.resize_with(at + 1, || None);
         }
         let mut newcomer = Worker::new(id, hello);
+        newcomer.heard_ns = self.now_ns;
         let peer = newcomer.peer();
         for &other in &self.alive {
             let worker = self.workers[other.0 as usize].as_deref_mut().expect("alive");
@@ -47,58 +48,66 @@ impl Scheduler {
         self.alive.push(id);
         self.alive.sort_unstable();
         if !mutant("unplaceable-forgotten") {
-            self.place_again();
+            self.place_classes();
         }
     }
 
-    pub(crate) fn on_worker_left(&mut self, mut id: WorkerId, reason: &str) {
+    /// A worker is gone. `blames` tells whether its calls may have brought that about.
+    pub(crate) fn on_worker_left(&mut self, mut id: WorkerId, reason: &str, blames: bool) {
         if let Some(namesake) = self.namesake(id) {
             sometimes("a worker was lost after its successor had come");
             if mutant("late-loss-removes-successor") {
                 id = namesake;
             }
         }
-        let is_back = mutant("identity-by-address") && self.namesake(id).is_some();
-        let Some(worker) = self.workers.get_mut(id.0 as usize).and_then(Option::take) else {
+        if self.worker(id).is_none() {
             return;
-        };
+        }
+        let is_back = mutant("identity-by-address") && self.namesake(id).is_some();
+        let (mut running, mut held) = (self.in_hand(id), self.held_by(id));
+        if is_back {
+            (running, held) = Default::default();
+        }
+        let worker = self.workers[id.0 as usize].take().expect("just seen");
         self.alive.retain(|w| *w != id);
+        self.count_sidelined();
+        self.place_classes();
+        if !mutant("loan-of-lost-worker-kept") {
+            worker.borrowed.values().cloned().for_each(|lenders| self.repay(lenders));
+        }
         for client in self.clients.values_mut() {
             client.out.push(ToClient::PeersGone(vec![id]));
         }
-        let (mut held, mut running) = (Vec::new(), Vec::new());
-        for (slot, layer) in (0..).zip(&self.table.layers) {
-            let Some(layer) = layer else { continue };
-            for index in 0..layer.expanded {
-                let task = TaskRef { layer: slot, index };
-                match layer.task(index).state {
-                    _ if is_back => {}
-                    State::Memory { holder, .. } if holder == id => held.push(task),
-                    State::Processing { worker } if worker == id => running.push(task),
-                    _ => {}
-                }
+        for &other in &self.alive {
+            let other = self.workers[other.0 as usize].as_deref_mut().expect("alive");
+            match other.out.last_mut() {
+                Some(ToWorker::PeersGone(gone)) => gone.push(id),
+                _ => other.out.push(ToWorker::PeersGone(vec![id])),
             }
         }
-        let copied: Vec<TaskRef> = (self.table.replicas.iter())
-            .filter(|(_, replicas)| {
-                replicas.contains(&id) && !mutant("replica-of-lost-worker-kept")
-            })
-            .map(|(task, _)| *task)
-            .collect();
-        for task in held.into_iter().chain(copied) {
+        for task in held {
             self.lose(task, id);
         }
         self.settle();
+        // Only what it had begun can have ended it.
+        let mut n_suspects = if blames { worker.hello.nthreads } else { 0 };
         for task in running {
             let alive = self.table.layers[task.layer as usize].is_some();
             if alive && self.state(task) == (State::Processing { worker: id }) {
-                self.on_crashed(task, reason);
+                match n_suspects {
+                    0 => self.take_back(task),
+                    _ => self.on_crashed(task, &worker.hello.address, reason),
+                }
+                n_suspects = n_suspects.saturating_sub(1);
                 self.settle();
             }
         }
-        if !mutant("queue-of-lost-worker-forgotten") {
-            self.move_queue(&worker);
+        for entry in worker.pending.iter() {
+            if self.is_due(entry) && !mutant("queue-of-lost-worker-forgotten") {
+                self.make_ready(entry.task());
+            }
         }
+        self.errands_without(id);
         self.answer_for(id);
     }
 
@@ -111,12 +120,21 @@ impl Scheduler {
         self.alive.iter().copied().rev().find(same)
     }
 
-    /// What waited beside a worker that is gone is placed anew.
-    fn move_queue(&mut self, worker: &Worker) {
-        for entry in worker.pending.iter().chain(worker.bound.iter()) {
-            if self.is_due(entry.0) {
-                self.make_ready(entry.0.task());
+    /// Values of which the worker holds a copy, or the only one. Looks at all tasks.
+    fn held_by(&self, id: WorkerId) -> Vec<TaskRef> {
+        let mut held = Vec::new();
+        self.each_task(|task| {
+            if matches!(self.state(task), State::Memory { holder, .. } if holder == id) {
+                held.push(task);
             }
-        }
+        });
+        let replicas = self.table.replicas.iter();
+        let is_copy =
+            |holders: &[WorkerId]| holders.contains(&id) && !mutant("replica-of-lost-worker-kept");
+        let mut copied: Vec<TaskRef> =
+            replicas.filter(|(_, holders)| is_copy(holders)).map(|(task, _)| *task).collect();
+        copied.sort_unstable();
+        held.extend(copied);
+        held
     }
 }

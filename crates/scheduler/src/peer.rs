@@ -1,41 +1,28 @@
 //! Workers and clients as the scheduler knows them.
 
+use crate::queue::Queue;
 use crate::table::{Map, TaskRef};
 use crate::template::{TemplateIx, Templates};
 use hashbrown::HashSet;
 use rasker_graph::{ClientId, Options, Run, TemplateId};
 use rasker_protocol::probe::mutant;
 use rasker_protocol::{
-    Calls, Failure, Finished, Peer, Priority, ToClient, ToWorker, WorkerHello, WorkerId,
-    WorkerStatus,
+    Calls, Failure, Finished, Peer, ToClient, ToWorker, WorkerHello, WorkerId, WorkerStatus,
 };
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use smallvec::SmallVec;
 use std::sync::Arc;
-
-/// A ready task in a queue; the smallest runs first. An entry whose task is no longer ready is
-/// skipped when it is met.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct Entry {
-    pub priority: Priority,
-    pub index: u32,
-    pub layer: u32,
-}
-
-impl Entry {
-    pub fn task(self) -> TaskRef {
-        TaskRef { layer: self.layer, index: self.index }
-    }
-}
-
-pub(crate) type Queue = BinaryHeap<Reverse<Entry>>;
 
 /// Work that a worker has in hand per thread, ns: enough that it does not run dry between
 /// reports, little enough that none of it waits long behind a slow call.
 pub(crate) const DEPTH_NS: f64 = 5e6;
 
+/// Results of more than this share of a worker's memory are large.
+const LARGE: f64 = 1e-3;
+/// Large results of calls in hand take this share of a worker's memory at most.
+const AHEAD: f64 = 0.05;
+
 /// How much a worker may have in hand.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Depth {
     /// A few milliseconds of work.
     Full,
@@ -44,7 +31,7 @@ pub(crate) enum Depth {
 }
 
 /// How things stand when a worker is given work.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     /// Time that the worker's calls in hand will take, ns.
     pub occupancy: f64,
@@ -59,15 +46,29 @@ pub(crate) struct Worker {
     pub status: WorkerStatus,
     /// Ready tasks whose inputs are mostly here; others may take them.
     pub pending: Queue,
-    /// Ready tasks that may run nowhere else.
-    pub bound: Queue,
+    /// Classes of restricted tasks that may run here.
+    pub classes: Vec<usize>,
     pub n_processing: u32,
+    /// Values of this worker that calls elsewhere are about to use up.
+    pub n_lent: u32,
+    /// For calls in hand, the workers whose last use of a value they are.
+    pub borrowed: Map<TaskRef, SmallVec<[WorkerId; 4]>>,
+    /// Calls in hand by template; those of the template met last stand beside the others.
     processing: Map<TemplateIx, u32>,
+    latest: (TemplateIx, u32),
     available: Vec<(String, f64)>,
     pub known: HashSet<TemplateId, foldhash::fast::FixedState>,
+    /// The one of them that was used last.
+    pub taught: Option<TemplateId>,
     /// It was asked for calls back, and has finished none since: what it gave back may come to it
     /// again, so asking at once would go round in circles.
     pub retracting: bool,
+    /// When it was last heard, on the scheduler's clock.
+    pub heard_ns: u64,
+    /// It has been silent for a while: it gets no work, and is taken back when it speaks.
+    pub is_suspect: bool,
+    /// It is to end: it gets no work, and its values go elsewhere.
+    pub is_retiring: bool,
     // What is to be said at the end of the turn.
     pub calls: Vec<Calls>,
     pub templates: Vec<rasker_graph::Template>,
@@ -82,12 +83,19 @@ impl Worker {
             available: hello.resources.clone(),
             hello,
             status: WorkerStatus::default(),
-            pending: Queue::new(),
-            bound: Queue::new(),
+            pending: Queue::default(),
+            classes: Vec::new(),
             n_processing: 0,
+            n_lent: 0,
+            borrowed: Map::default(),
             processing: Map::default(),
+            latest: (TemplateIx::MAX, 0),
             known: HashSet::default(),
+            taught: None,
             retracting: false,
+            heard_ns: 0,
+            is_suspect: false,
+            is_retiring: false,
             calls: Vec::new(),
             templates: Vec::new(),
             peers: Vec::new(),
@@ -101,22 +109,31 @@ impl Worker {
 
     pub fn begin(&mut self, template: TemplateIx, count: u32, options: &Options) {
         self.n_processing += count;
-        *self.processing.entry(template).or_insert(0) += count;
+        self.turn_to(template);
+        self.latest.1 += count;
         self.reserve(options, -1.0);
     }
 
     pub fn end(&mut self, template: TemplateIx, count: u32, options: &Options) {
         self.n_processing -= count;
-        if let Some(n) = self.processing.get_mut(&template) {
-            *n -= count;
-            if *n == 0 {
-                self.processing.remove(&template);
-            }
-        }
+        self.turn_to(template);
+        self.latest.1 -= count;
         let times = f64::from(1 + u8::from(mutant("resource-returned-twice")));
         if !mutant("resource-kept") {
             self.reserve(options, times);
         }
+    }
+
+    /// Takes the count of this template out of the table: most calls are like the one before.
+    fn turn_to(&mut self, template: TemplateIx) {
+        let (before, n) = self.latest;
+        if before == template {
+            return;
+        }
+        if n > 0 {
+            self.processing.insert(before, n);
+        }
+        self.latest = (template, self.processing.remove(&template).unwrap_or(0));
     }
 
     fn reserve(&mut self, options: &Options, sign: f64) {
@@ -159,23 +176,43 @@ impl Worker {
 
     /// Time that the work in hand will take, ns, over all threads.
     pub fn occupancy_ns(&self, templates: &Templates) -> f64 {
-        self.processing.iter().map(|(t, n)| f64::from(*n) * templates.duration_ns(*t)).sum()
+        let ns = |(t, n): (TemplateIx, u32)| f64::from(n) * templates.duration_ns(t);
+        let latest = if self.latest.1 > 0 { ns(self.latest) } else { 0.0 };
+        latest + self.processing.iter().map(|(t, n)| ns((*t, *n))).sum::<f64>()
     }
 
-    /// Whether a thread has nothing to do.
+    /// Whether it may be given work.
+    pub fn takes_work(&self) -> bool {
+        (!self.is_suspect || mutant("suspect-given-work")) && !self.is_retiring
+    }
+
+    /// Whether a thread has nothing to do, and memory to do it in.
     pub fn is_idle(&self) -> bool {
-        self.n_processing < self.hello.nthreads
+        self.n_processing < self.hello.nthreads && !self.status.is_paused
     }
 
-    /// How many more calls of `duration_ns` this worker can take now.
-    pub fn room(&self, load: Load, duration_ns: f64) -> u32 {
+    /// Whether results of so many bytes each fill this worker's memory before long.
+    pub fn is_filled_by(&self, result_nbytes: f64) -> bool {
+        result_nbytes > LARGE * self.hello.memory_limit as f64 && self.hello.memory_limit > 0
+    }
+
+    /// How many more calls of `duration_ns`, with results of `nbytes`, this worker can take now.
+    pub fn room(&self, load: Load, (duration_ns, nbytes): (f64, f64)) -> u32 {
+        if self.status.is_paused {
+            return 0;
+        }
         let idle = self.hello.nthreads.saturating_sub(self.n_processing);
         match load.depth {
             Depth::Threads => idle,
             Depth::Full => {
                 let depth = DEPTH_NS * f64::from(self.hello.nthreads);
                 let fits = ((depth - load.occupancy) / duration_ns).max(0.0) as u32;
-                idle.max(fits)
+                if !self.is_filled_by(nbytes) {
+                    return idle.max(fits);
+                }
+                // What is made in advance must not have to leave memory again.
+                let ahead = AHEAD * self.hello.memory_limit as f64 / nbytes;
+                idle.max(fits.min((ahead as u32).saturating_sub(self.n_processing)))
             }
         }
     }

@@ -41,6 +41,13 @@ impl Scheduler {
             Query::CallStack => {
                 return self.ask_workers(client, id, &[], |id| ToWorker::CallStack { id });
             }
+            Query::Retire { workers } => return self.on_retire(client, id, &workers),
+            Query::Replicate { keys, n, workers } => {
+                return self.on_replicate((client, id), &keys, n, &workers);
+            }
+            Query::Rebalance { keys, workers } => {
+                return self.on_rebalance((client, id), &keys, &workers);
+            }
             Query::Restart => {
                 self.restart();
                 Datum::Null
@@ -49,7 +56,7 @@ impl Scheduler {
         self.answer(client, id, answer);
     }
 
-    fn answer(&mut self, client: ClientId, id: u64, answer: Datum) {
+    pub(crate) fn answer(&mut self, client: ClientId, id: u64, answer: Datum) {
         if let Some(client) = self.clients.get_mut(&client) {
             client.out.push(ToClient::Answer { id, answer });
         }
@@ -74,6 +81,13 @@ impl Scheduler {
                 ("processing", worker.n_processing.into()),
                 ("memory", worker.status.memory_nbytes.into()),
                 ("held", worker.status.held_nbytes.into()),
+                ("spilled", worker.status.spilled_nbytes.into()),
+                ("paused", Datum::Bool(worker.status.is_paused)),
+                ("disk_written", worker.status.disk.written_nbytes.into()),
+                ("disk_write_ns", worker.status.disk.write_ns.into()),
+                ("disk_read", worker.status.disk.read_nbytes.into()),
+                ("disk_read_ns", worker.status.disk.read_ns.into()),
+                ("disk_lost", worker.status.disk.n_lost.into()),
             ]);
             (hello.address.clone(), datum)
         });
@@ -87,7 +101,7 @@ impl Scheduler {
         ])
     }
 
-    fn each_task(&self, mut f: impl FnMut(TaskRef)) {
+    pub(crate) fn each_task(&self, mut f: impl FnMut(TaskRef)) {
         for (slot, layer) in (0..).zip(&self.table.layers) {
             let Some(layer) = layer else { continue };
             for index in 0..layer.expanded {
@@ -112,7 +126,7 @@ impl Scheduler {
         Datum::Map(named.collect())
     }
 
-    fn holders(&self, task: TaskRef) -> Datum {
+    pub(crate) fn holders(&self, task: TaskRef) -> Datum {
         let State::Memory { holder, .. } = self.state(task) else { return Datum::List(Vec::new()) };
         let replicas = self.table.replicas.get(&task).into_iter().flatten();
         let addresses = std::iter::once(&holder)
@@ -122,7 +136,7 @@ impl Scheduler {
     }
 
     /// Finds a task by its own key, or by that of a position in a layer.
-    fn task_of(&self, key: Key) -> Option<TaskRef> {
+    pub(crate) fn task_of(&self, key: Key) -> Option<TaskRef> {
         self.table.find_key(key).or_else(|| {
             self.table.by_layer_key.iter().find_map(|(layer, slot)| {
                 let expanded = self.table.layer(*slot).expanded;
@@ -147,39 +161,6 @@ impl Scheduler {
             }
         }
         Datum::Map(found)
-    }
-
-    fn explain(&self, key: Key) -> Datum {
-        let Some(task) = self.task_of(key) else {
-            return Datum::from([
-                ("state", Datum::from("forgotten")),
-                ("reason", "nobody wants it".into()),
-            ]);
-        };
-        let state = self.state(task);
-        let reason = match state {
-            State::Released => "nobody needs its value now".to_owned(),
-            State::Waiting { missing } => format!("waits for {missing} inputs"),
-            State::Ready if self.alive.is_empty() => "there is no worker".to_owned(),
-            State::Ready if self.unplaceable.contains(&task) => {
-                "no worker has the name or the resources it asks for".to_owned()
-            }
-            State::Ready => "all workers have enough to do".to_owned(),
-            State::Processing { worker } => {
-                let worker = self.worker(worker).expect("alive");
-                format!("is running or next in line on {}", worker.hello.address)
-            }
-            State::Memory { .. } => "its value is in memory".to_owned(),
-            State::Failed { failure } => self.failure(failure).text.clone(),
-            State::Alias { .. } | State::Forgotten => "nobody wants it".to_owned(),
-        };
-        Datum::from([
-            ("key", Datum::from(self.key_text(task))),
-            ("state", state.name().into()),
-            ("reason", reason.into()),
-            ("attempt", u32::from(self.table.task(task).attempt).into()),
-            ("holders", self.holders(task)),
-        ])
     }
 
     /// Code, arguments and inputs of the call at the root of a failure.
@@ -288,6 +269,7 @@ impl Scheduler {
         for id in self.alive.clone() {
             let worker = self.worker_mut(id).expect("alive");
             worker.known.clear();
+            worker.taught = None;
             worker.out.push(ToWorker::Restart);
         }
     }

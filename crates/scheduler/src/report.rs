@@ -1,7 +1,7 @@
 //! What workers report of the calls they were given.
 
 use crate::scheduler::Scheduler;
-use crate::table::{Recipe, State, TaskRef};
+use crate::table::{Recipe, State, TaskList, TaskRef};
 use crate::template::TemplateIx;
 use rasker_graph::{Run, TaskId};
 use rasker_protocol::probe::{mutant, sometimes};
@@ -12,27 +12,39 @@ use std::sync::Arc;
 const THREADS_MAX: u32 = 1 << 16;
 
 impl Scheduler {
-    pub(crate) fn on_progress(&mut self, worker: WorkerId, progress: Progress) {
+    pub(crate) fn on_progress(&mut self, worker: WorkerId, progress: &Progress) {
         match progress {
             Progress::Finished { run, attempt, elapsed_ns, nbytes, values } => {
-                self.on_finished(worker, run, attempt, elapsed_ns, nbytes, values);
+                self.on_finished(worker, *run, *attempt, *elapsed_ns, *nbytes, values.as_ref());
             }
             Progress::Failed { run, attempt, failure } => {
-                self.each_current(worker, run, attempt, |s, task| s.on_failed(task, &failure));
+                self.each_current(worker, *run, *attempt, |s, task| s.on_failed(task, failure));
             }
             Progress::Crashed { run, attempt, reason } => {
-                self.each_current(worker, run, attempt, |s, task| s.on_crashed(task, &reason));
+                let address = self.worker(worker).expect("just seen").hello.address.clone();
+                self.each_current(worker, *run, *attempt, |s, task| {
+                    s.on_crashed(task, &address, reason);
+                });
             }
             Progress::Retracted { run, attempt } => {
                 // An input may have been lost meanwhile, so the call is planned anew.
-                self.each_current(worker, run, attempt, Scheduler::take_back);
+                self.each_current(worker, *run, *attempt, Scheduler::take_back);
             }
             Progress::Missing { task, attempt, inputs } => {
-                self.on_missing(worker, task, attempt, &inputs);
+                self.on_missing(worker, *task, *attempt, inputs);
             }
-            Progress::Copied { run, .. } => self.on_copied(worker, run),
+            Progress::Copied { run, .. } => self.on_copied(worker, *run),
+            Progress::NotCopied { runs } => {
+                self.errands_fail(worker, runs);
+            }
+            Progress::Spare { runs } => {
+                let runs: Vec<Run> = runs.iter().filter_map(|run| self.table.clip(*run)).collect();
+                for id in runs.into_iter().flat_map(Run::tasks) {
+                    self.spare(worker, id);
+                }
+            }
             Progress::Threads { nthreads } => {
-                let nthreads = nthreads.min(THREADS_MAX);
+                let nthreads = (*nthreads).min(THREADS_MAX);
                 self.worker_mut(worker).expect("just seen").hello.nthreads = nthreads;
             }
             Progress::Dropped { runs } => {
@@ -91,7 +103,7 @@ impl Scheduler {
     pub(crate) fn template_of(&self, task: TaskRef) -> Option<TemplateIx> {
         match &self.table.layer(task.layer).recipe {
             Recipe::Map(map) => Some(map.template),
-            Recipe::Page(page) => Some(page.templates[page.template[task.index as usize] as usize]),
+            Recipe::Page(page) => Some(page.templates[page.task(task.index).template as usize]),
             Recipe::Data { .. } => None,
         }
     }
@@ -99,9 +111,13 @@ impl Scheduler {
     /// `count` calls like this one are off the worker's hands.
     pub(crate) fn unload(&mut self, task: TaskRef, count: u32, worker: WorkerId) {
         let Some(template) = self.template_of(task) else { return };
-        let options = self.table.options(task).clone();
-        if let Some(worker) = self.worker_mut(worker) {
-            worker.end(template, count, &options);
+        let worker = self.workers.get_mut(worker.0 as usize).and_then(|w| w.as_deref_mut());
+        let Some(worker) = worker else { return };
+        worker.end(template, count, self.table.options(task));
+        if !worker.borrowed.is_empty()
+            && let Some(lenders) = worker.borrowed.remove(&task)
+        {
+            self.repay(lenders);
         }
     }
 
@@ -112,7 +128,7 @@ impl Scheduler {
         attempt: u32,
         elapsed_ns: u64,
         nbytes: u64,
-        values: Option<Value>,
+        values: Option<&Value>,
     ) {
         if let Some(worker) = self.worker_mut(worker) {
             worker.retracting = false;
@@ -129,7 +145,7 @@ impl Scheduler {
             return self.discard(worker, run);
         }
         if let Some(template) = self.template_of(first) {
-            self.templates.observe(template, run.count, elapsed_ns);
+            self.templates.observe(template, run.count, elapsed_ns, nbytes);
         }
         let each = nbytes as f32 / run.count as f32;
         // Stretches of the run that are current, and of those that the client wants.
@@ -146,7 +162,7 @@ impl Scheduler {
                 match &mut wanted {
                     Some(stretch) if stretch.end() == index => stretch.count += 1,
                     _ => {
-                        self.report_run(slot, wanted, run, each, worker, values.as_ref());
+                        self.report_run(slot, wanted, run, each, worker, values);
                         wanted = Some(Run::new(run.layer, index, 1));
                     }
                 }
@@ -156,7 +172,7 @@ impl Scheduler {
                 self.report_others(task, worker, each);
             }
         }
-        self.report_run(slot, wanted, run, each, worker, values.as_ref());
+        self.report_run(slot, wanted, run, each, worker, values);
         if n_current > 0 {
             self.unload(first, n_current, worker);
         }
@@ -199,7 +215,7 @@ impl Scheduler {
     /// A result of an attempt that counts no more: the worker may drop it, unless it holds the
     /// value for another reason. While it runs a later attempt a `Free` might meet the value of
     /// that one, so it waits for its end.
-    fn discard(&mut self, worker: WorkerId, run: Run) {
+    pub(crate) fn discard(&mut self, worker: WorkerId, run: Run) {
         self.n_stale += u64::from(run.count);
         if mutant("late-value-kept") {
             return;
@@ -217,7 +233,7 @@ impl Scheduler {
         }
     }
 
-    fn is_processing_at(&self, task: TaskRef, worker: WorkerId) -> bool {
+    pub(crate) fn is_processing_at(&self, task: TaskRef, worker: WorkerId) -> bool {
         let layer = self.table.layer(task.layer);
         task.index < layer.expanded
             && layer.task(task.index).state == (State::Processing { worker })
@@ -228,7 +244,8 @@ impl Scheduler {
             return false;
         }
         matches!(self.state(task), State::Memory { holder, .. } if holder == worker)
-            || self.table.replicas.get(&task).is_some_and(|r| r.contains(&worker))
+            || (!self.table.replicas.is_empty()
+                && self.table.replicas.get(&task).is_some_and(|r| r.contains(&worker)))
     }
 
     fn on_failed(&mut self, task: TaskRef, failure: &Arc<Failure>) {
@@ -250,21 +267,29 @@ impl Scheduler {
         self.fail_later(task, failure);
     }
 
-    /// The task ran in an executor or on a worker that died.
-    pub(crate) fn on_crashed(&mut self, task: TaskRef, reason: &str) {
+    /// The task ran in an executor or on a worker that died. From now on it runs alone, so that no
+    /// other task is taken for the one that brings executors down.
+    pub(crate) fn on_crashed(&mut self, task: TaskRef, worker: &str, reason: &str) {
         let record = self.table.task_mut(task);
-        record.suspicion += u8::from(!mutant("crash-not-counted"));
-        if record.suspicion <= self.allowed_failures {
+        record.suspicion = record.suspicion.saturating_add(u8::from(!mutant("crash-not-counted")));
+        let n = record.suspicion;
+        let line = format!("attempt {n} on {worker}: {reason}");
+        let history = self.deaths.entry(task).or_default();
+        history.push(line);
+        if n <= self.options.allowed_failures {
             return self.take_back(task);
         }
-        let attempts = u32::from(record.suspicion);
+        let history = self.deaths.remove(&task).unwrap_or_default();
         let key = self.key_text(task);
+        let alone = if n > 1 { ", at last with nothing beside it" } else { "" };
         let text = format!(
-            "task \"{key}\" was running {attempts} times while its executor died; \
-             the last time: {reason}"
+            "task \"{key}\" was running {n} times while its executor died{alone}; \
+             the last time, on {worker}: {reason}"
         );
         let mut failure = Failure::new(FailureKind::Killed, key, text);
-        failure.attempts = attempts;
+        failure.attempts = u32::from(n);
+        failure.worker = worker.to_owned();
+        failure.history = history;
         let failure = self.add_failure(Arc::new(failure));
         self.fail_later(task, failure);
     }
@@ -283,34 +308,41 @@ impl Scheduler {
             self.n_stale += 1;
             return;
         }
-        for (input, holder) in inputs.iter().filter(|_| !mutant("missing-input-ignored")) {
-            if let Some(task) = self.table.find(*input)
-                && self.is_held_by(task, *holder)
-            {
+        let mut gone: Vec<(TaskRef, WorkerId)> = Vec::new();
+        if let Some(task) = current
+            && inputs.is_empty()
+        {
+            // It was not told where they are, so they were taken to be there. Which of them is
+            // not cannot be told, and asking again would go on for ever.
+            let mut dependencies = TaskList::new();
+            self.table.dependencies(task, &mut dependencies);
+            gone.extend(dependencies.into_iter().map(|dependency| (dependency, worker)));
+        }
+        let named = inputs.iter().filter_map(|(id, holder)| Some((self.table.find(*id)?, *holder)));
+        gone.extend(named);
+        for (input, holder) in gone.into_iter().filter(|_| !mutant("missing-input-ignored")) {
+            if self.is_held_by(input, holder) {
                 sometimes("an input was not where it was believed to be");
-                self.lose(task, *holder);
-                self.free_at(*holder, *input);
+                self.lose(input, holder);
+                self.free_at(holder, self.table.id(input));
             }
         }
         self.settle();
         self.each_current(worker, id.run(), attempt, |s, task| s.take_back(task));
     }
 
-    fn on_copied(&mut self, worker: WorkerId, run: Run) {
-        let Some(run) = self.table.clip(run) else { return self.discard(worker, run) };
-        for id in run.tasks() {
-            let task = self.table.find(id).filter(|task| {
-                task.index < self.table.layer(task.layer).expanded
-                    && (matches!(self.state(*task), State::Memory { .. })
-                        || mutant("copy-of-nothing-counted"))
-            });
-            match task {
-                Some(task) if !self.is_held_by(task, worker) => {
-                    self.table.replicas.entry(task).or_default().push(worker);
-                }
-                Some(_) => {}
-                None => self.discard(worker, id.run()),
-            }
+    /// A worker is short of memory: a copy that is only a replica there goes.
+    fn spare(&mut self, worker: WorkerId, id: TaskId) {
+        let Some(task) = self.table.find(id) else { return };
+        let Some(replicas) = self.table.replicas.get_mut(&task) else { return };
+        let before = replicas.len();
+        replicas.retain(|other| *other != worker);
+        let was_replica = replicas.len() < before;
+        if replicas.is_empty() {
+            self.table.replicas.remove(&task);
+        }
+        if was_replica {
+            self.free_at(worker, id);
         }
     }
 }

@@ -1,7 +1,11 @@
 //! The machine: its parts and its one door.
 
+use crate::dispatch::Rank;
+use crate::errands::Errand;
 use crate::event::{Action, Event};
-use crate::peer::{Client, Question, Queue, Worker};
+use crate::peer::{Client, Question, Worker};
+use crate::place::{Class, Stretches};
+use crate::queue::Queue;
 use crate::table::{Map, Table, TaskRef};
 use crate::template::Templates;
 use rasker_graph::ClientId;
@@ -9,6 +13,7 @@ use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{
     Datum, Failure, FromClient, FromWorker, Priority, ToClient, ToWorker, WorkerId,
 };
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -20,6 +25,28 @@ pub(crate) enum Step {
     /// The task's value is needed and there is no plan to make it.
     Compute(TaskRef),
     Fail(TaskRef, u32),
+}
+
+/// How a scheduler is set up.
+#[derive(Clone, Debug)]
+pub struct SchedulerOptions {
+    /// Executors that may die under a task before it is given up.
+    pub allowed_failures: u8,
+    /// A worker that says nothing for so long gets no new work, ns.
+    pub suspect_after_ns: u64,
+    /// A worker that says nothing for so long is counted as lost, ns.
+    pub lost_after_ns: u64,
+}
+
+impl Default for SchedulerOptions {
+    fn default() -> SchedulerOptions {
+        let second = 1_000_000_000;
+        SchedulerOptions {
+            allowed_failures: 3,
+            suspect_after_ns: 5 * second,
+            lost_after_ns: 15 * second,
+        }
+    }
 }
 
 /// See the crate's essay.
@@ -34,28 +61,40 @@ pub struct Scheduler {
     pub(crate) free_failures: Vec<u32>,
     /// Layers with roots beyond their cursor.
     pub(crate) roots: BTreeMap<(Priority, u32), ()>,
+    /// While a page is taken in: who gets those of its tasks that read nothing.
+    pub(crate) stretches: Option<Stretches>,
     /// Ready tasks that any worker may run.
     pub(crate) ready: Queue,
-    /// Ready tasks that no worker here may run.
-    pub(crate) unplaceable: Vec<TaskRef>,
+    /// Ready tasks that ask for workers or resources.
+    pub(crate) classes: Vec<Class>,
     pub(crate) todo: Vec<Step>,
     pub(crate) n_submitted: u64,
     pub(crate) n_stale: u64,
     pub(crate) questions: Map<u64, Question>,
     pub(crate) n_questions: u64,
     pub(crate) events: VecDeque<(String, f64, Datum)>,
-    pub(crate) allowed_failures: u8,
+    pub(crate) options: SchedulerOptions,
+    /// How executors died under tasks that are not through yet.
+    pub(crate) deaths: Map<TaskRef, Vec<String>>,
     pub(crate) now_ns: u64,
+    pub(crate) ticked_ns: u64,
+    /// Workers that are there and get no work.
+    pub(crate) n_sidelined: u32,
+    /// Last words to workers that do not count any more.
+    pub(crate) farewells: Vec<(WorkerId, ToWorker)>,
+    /// Copies under way for somebody, and who is told when they are there.
+    pub(crate) errands: Vec<Errand>,
+    pub(crate) spare_ranks: Vec<Reverse<Rank>>,
 }
 
 impl Default for Scheduler {
     fn default() -> Scheduler {
-        Scheduler::new()
+        Scheduler::new(SchedulerOptions::default())
     }
 }
 
 impl Scheduler {
-    pub fn new() -> Scheduler {
+    pub fn new(options: SchedulerOptions) -> Scheduler {
         Scheduler {
             table: Table::default(),
             templates: Templates::default(),
@@ -65,16 +104,23 @@ impl Scheduler {
             failures: Vec::new(),
             free_failures: Vec::new(),
             roots: BTreeMap::new(),
-            ready: Queue::new(),
-            unplaceable: Vec::new(),
+            stretches: None,
+            ready: Queue::default(),
+            classes: Vec::new(),
             todo: Vec::new(),
             n_submitted: 0,
             n_stale: 0,
             questions: Map::default(),
             n_questions: 0,
             events: VecDeque::new(),
-            allowed_failures: 3,
+            options,
+            deaths: Map::default(),
             now_ns: 0,
+            ticked_ns: 0,
+            n_sidelined: 0,
+            farewells: Vec::new(),
+            errands: Vec::new(),
+            spare_ranks: Vec::new(),
         }
     }
 
@@ -87,9 +133,11 @@ impl Scheduler {
             Event::ClientLeft { client } => self.on_client_left(client),
             Event::FromClient { client, message } => self.on_client_message(client, message),
             Event::WorkerJoined { worker, hello } => self.on_worker_joined(worker, hello),
-            Event::WorkerLeft { worker, reason } => self.on_worker_left(worker, &reason),
+            Event::WorkerLeft { worker, reason } => self.on_worker_left(worker, &reason, true),
             Event::FromWorker { worker, message } => self.on_worker_message(worker, message),
+            Event::Tick => self.on_tick(),
             Event::Turn => {
+                self.run_errands();
                 self.dispatch();
                 self.speak(out);
             }
@@ -120,9 +168,10 @@ impl Scheduler {
             self.n_stale += 1;
             return;
         }
+        self.on_heard(worker);
         match message {
             FromWorker::Progress(items) => {
-                for item in items {
+                for item in &items {
                     self.on_progress(worker, item);
                     self.settle();
                 }
@@ -131,6 +180,9 @@ impl Scheduler {
             FromWorker::Status(status) => {
                 self.worker_mut(worker).expect("just seen").status = status;
             }
+            FromWorker::Inventory(held) => self.on_inventory(worker, &held),
+            FromWorker::Retire => self.retire(worker),
+            FromWorker::Leaving { reason } => self.on_worker_left(worker, &reason, false),
         }
     }
 
@@ -154,6 +206,8 @@ impl Scheduler {
             out.extend(client.told.drain(..).map(|message| Action::ToClient(id, message)));
             out.extend(answers.into_iter().map(|message| Action::ToClient(id, message)));
         }
+        let farewells = std::mem::take(&mut self.farewells);
+        out.extend(farewells.into_iter().map(|(id, message)| Action::ToWorker(id, message)));
         for &id in &self.alive {
             let worker = self.workers[id.0 as usize].as_deref_mut().expect("alive");
             out.extend(worker.out.drain(..).map(|message| Action::ToWorker(id, message)));

@@ -2,14 +2,14 @@
 
 use crate::scheduler::{Scheduler, Step};
 use crate::table::{
-    MapInput, MapRecipe, PageRecipe, Recipe, State, Table, Task, TaskList, TaskRef,
+    Listed, MapInput, MapRecipe, PageRecipe, Recipe, State, Table, TaskList, TaskRef,
 };
 use crate::template::TemplateIx;
 use rasker_graph::{
     ClientId, Input, Key, Layer, LayerId, MapWork, Page, Run, TaskId, TemplateId, Work,
 };
 use rasker_protocol::probe::{mutant, sometimes};
-use rasker_protocol::{Failure, FailureKind, Priority, Scattered, Submit, WorkerId};
+use rasker_protocol::{Failure, FailureKind, Priority, Submit};
 use std::sync::Arc;
 
 /// The templates that a layer keeps in use.
@@ -46,7 +46,7 @@ impl Scheduler {
     fn add_layer(&mut self, client: ClientId, layer: Layer) {
         self.n_submitted += 1;
         let user = layer.options.priority.saturating_neg();
-        let priority = Priority { user, submission: self.n_submitted };
+        let priority = Priority { user, keeps: true, submission: self.n_submitted };
         let Layer { id, count, work, options, wants_values } = layer;
         let mut firsts = Vec::new();
         let (recipe, page) = match work {
@@ -54,7 +54,7 @@ impl Scheduler {
                 Some(recipe) => (Recipe::Map(recipe), None),
                 None => return self.refuse(client, id, count),
             },
-            Work::Page(page) => match self.page_recipe(&page) {
+            Work::Page(mut page) => match self.page_recipe(&mut page) {
                 Some(recipe) => (Recipe::Page(Box::new(recipe)), Some(page)),
                 None => return self.refuse(client, id, count),
             },
@@ -102,21 +102,31 @@ impl Scheduler {
         Some(MapRecipe { template, key, name, inputs, constants })
     }
 
-    fn page_recipe(&mut self, page: &Page) -> Option<PageRecipe> {
+    /// Takes over what the recipe keeps; what tasks read by name stays in the page.
+    fn page_recipe(&mut self, page: &mut Page) -> Option<PageRecipe> {
         let find = |s: &Scheduler, id: &TemplateId| s.templates.find(*id);
         let templates = page.templates.iter().map(|id| find(self, id)).collect::<Option<_>>()?;
         let fused = page.fused.iter().map(|(at, id)| Some((*at, find(self, id)?)));
+        let mut from = 0;
+        let tasks = (0..page.len()).map(|i| {
+            let end = page.dependency_ends[i];
+            let reads = (std::mem::replace(&mut from, end), end);
+            Listed {
+                key: page.keys[i],
+                template: page.template[i],
+                args_end: page.arg_ends[i],
+                reads,
+            }
+        });
+        let tasks = tasks.collect();
         Some(PageRecipe {
             templates,
             fused: fused.collect::<Option<_>>()?,
-            template: page.template.clone(),
-            keys: page.keys.clone(),
-            names: page.names.clone(),
-            options: page.options.clone(),
-            arg_ends: page.arg_ends.clone(),
-            args: page.args.clone().into(),
-            blobs: page.blobs.clone(),
-            dependency_ends: page.dependency_ends.clone(),
+            tasks,
+            names: std::mem::take(&mut page.names),
+            options: std::mem::take(&mut page.options),
+            args: std::mem::take(&mut page.args).into(),
+            blobs: std::mem::take(&mut page.blobs),
             // Filled task by task: a task may depend on earlier ones of its own page.
             dependencies: Vec::with_capacity(page.dependencies.len()),
         })
@@ -146,54 +156,70 @@ impl Scheduler {
     }
 
     fn add_page(&mut self, slot: u32, page: &Page) {
-        let count = page.len() as u32;
-        {
-            let layer = self.table.layer_mut(slot);
-            layer.expand(count);
-            for index in 0..count {
-                *layer.task_mut(index) = Task::new(State::Released, true);
-            }
-            for &index in &page.unwanted {
-                layer.task_mut(index).wanted = false;
-            }
+        let layer = self.table.layer_mut(slot);
+        let (id, count) = (layer.id, layer.count);
+        layer.expand_as(count, State::Released);
+        for &index in &page.unwanted {
+            layer.task_mut(index).wanted = false;
         }
+        self.table.reserve_keys(count as usize);
+        self.begin_stretches(page);
+        let mut read = TaskList::new();
+        let mut from = 0;
         for index in 0..count {
             let task = TaskRef { layer: slot, index };
-            for id in page.dependencies_of(index) {
-                let dependency = self.resolve(*id);
-                self.page_mut(slot).dependencies.push(dependency);
+            let end = page.dependency_ends[index as usize] as usize;
+            read.clear();
+            for dependency in &page.dependencies[from..end] {
+                read.push(self.resolve_in(id, slot, *dependency));
             }
-            let key = page.keys[index as usize];
-            match self.table.find_key(key) {
-                Some(of)
-                    if self.table.task(of).is_wanted()
-                        || self.is_same_call(task, of)
-                        || mutant("key-joined-by-name-alone") =>
-                {
-                    sometimes("a key was joined");
-                    self.make_alias(task, of);
-                }
-                other => {
-                    // Only descendants need the other one: the key starts a new generation.
-                    if let Some(other) = other {
-                        sometimes("a key began a new generation beside the old one");
-                        self.table.remove_key(other);
-                    }
-                    self.table.add_key(key, task);
-                    self.link(task);
-                }
-            }
+            from = end;
+            self.page_mut(slot).dependencies.extend_from_slice(&read);
+            self.add_listed(task, &read);
         }
-        // The last pushed is worked off first; the order of submission is kept by priority.
-        for index in 0..count {
-            let task = TaskRef { layer: slot, index };
-            self.todo.push(match self.table.task(task).wanted {
-                true => Step::Compute(task),
-                // Its readers ask for it, if it has any.
-                false => Step::Consider(task),
-            });
-        }
+        self.stretches = None;
         self.settle_layer(slot, count);
+    }
+
+    /// As `resolve`, for a task of the layer `id`: mostly it reads tasks of its own layer.
+    fn resolve_in(&mut self, id: LayerId, slot: u32, task: TaskId) -> TaskRef {
+        if task.layer == id {
+            let own = TaskRef { layer: slot, index: task.index };
+            let layer = self.table.layer(slot);
+            if task.index < layer.count && !layer.task(task.index).state.is_gone() {
+                return own;
+            }
+        }
+        self.resolve(task)
+    }
+
+    /// Enters a task of a page, and plans it if it is wanted. What it reads was entered before,
+    /// unless the graph has a cycle.
+    fn add_listed(&mut self, task: TaskRef, read: &[TaskRef]) {
+        let key = self.table.own_key(task).expect("a page has keys");
+        if let Some(of) = self.table.find_key(key) {
+            if self.table.task(of).is_wanted()
+                || self.is_same_call(task, of)
+                || mutant("key-joined-by-name-alone")
+            {
+                sometimes("a key was joined");
+                return self.make_alias(task, of);
+            }
+            // Only descendants need the other one: the key starts a new generation.
+            sometimes("a key began a new generation beside the old one");
+            self.table.remove_key(of);
+        }
+        self.table.add_key(key, task);
+        for dependency in read {
+            self.table.add_edge(*dependency, task);
+            self.table.task_mut(*dependency).alive_dependents += 1;
+        }
+        if self.table.task(task).wanted {
+            self.compute(task);
+        } else {
+            // Its readers ask for it, if it has any.
+            self.todo.push(Step::Consider(task));
+        }
     }
 
     fn is_same_call(&self, task: TaskRef, other: TaskRef) -> bool {
@@ -229,59 +255,6 @@ impl Scheduler {
         match &mut self.table.layer_mut(slot).recipe {
             Recipe::Page(page) => page,
             _ => unreachable!("a page"),
-        }
-    }
-
-    /// Enters a task with its dependencies.
-    fn link(&mut self, task: TaskRef) {
-        let mut dependencies = crate::table::TaskList::new();
-        self.table.dependencies(task, &mut dependencies);
-        for dependency in dependencies {
-            self.table.add_edge(dependency, task);
-            self.table.task_mut(dependency).alive_dependents += 1;
-        }
-    }
-
-    /// The key is somebody's already: the task there is wanted once more.
-    fn make_alias(&mut self, task: TaskRef, of: TaskRef) {
-        let client = self.table.layer(task.layer).client;
-        let wanted = self.table.task(task).wanted;
-        self.table.layer_mut(task.layer).has_aliases = true;
-        self.set(task, State::Alias { of });
-        // What the alias itself was to read it reads no more; nothing was entered for it.
-        if wanted {
-            let name = self.table.id(task);
-            self.want(of, client, name);
-        }
-    }
-
-    /// A client wants a task under a name of its own.
-    fn want(&mut self, task: TaskRef, client: ClientId, name: TaskId) {
-        self.table.also_wanted.entry(task).or_default().push((client, name));
-        self.table.task_mut(task).also_wanted = true;
-        match self.state(task) {
-            State::Released => self.todo.push(Step::Compute(task)),
-            State::Memory { .. } if mutant("late-wish-not-told") => {}
-            State::Memory { holder, nbytes } => {
-                sometimes("a value was wished for that was there");
-                let held_as = self.table.id(task);
-                if let Some(client) = self.clients.get_mut(&client) {
-                    client.tell_finished(rasker_protocol::Finished {
-                        run: name.run(),
-                        held_as,
-                        holder,
-                        nbytes: nbytes as u64,
-                        values: None,
-                    });
-                }
-            }
-            State::Failed { failure } => {
-                let failure = self.failure(failure).clone();
-                if let Some(client) = self.clients.get_mut(&client) {
-                    client.tell_failed(name.run(), failure);
-                }
-            }
-            _ => {}
         }
     }
 
@@ -325,8 +298,8 @@ impl Scheduler {
     /// Enters listed inputs as edges; those by position need none, only their counts.
     fn link_map(&mut self, task: TaskRef) {
         let Recipe::Map(map) = &self.table.layer(task.layer).recipe else { unreachable!("a map") };
-        let mut listed = crate::table::TaskList::new();
-        let mut counted = crate::table::TaskList::new();
+        let mut listed = TaskList::new();
+        let mut counted = TaskList::new();
         for input in &map.inputs {
             match input {
                 MapInput::Values(_) => {}
@@ -369,218 +342,5 @@ impl Scheduler {
         }
         let names = (0..count).map(|i| TaskId::new(first.layer, first.index + i));
         MapInput::List(names.map(|name| self.resolve(name)).collect())
-    }
-
-    pub(crate) fn on_scattered(&mut self, client: ClientId, scattered: Scattered) {
-        let Scattered { layer: id, keys, names, nbytes, holders } = scattered;
-        let count = keys.len() as u32;
-        let sound =
-            nbytes.len() == keys.len() && holders.len() == keys.len() && names.len() == keys.len();
-        if !sound || count == 0 || id.client() != client || self.table.by_id.contains_key(&id) {
-            self.n_stale += 1;
-            return;
-        }
-        let recipe = Recipe::Data { keys: keys.clone(), names };
-        let slot = self.table.add_layer(Table::new_layer(id, client, count, recipe));
-        self.table.layer_mut(slot).expand(count);
-        for (index, key) in (0..count).zip(keys) {
-            let task = TaskRef { layer: slot, index };
-            self.set(task, State::Released);
-            if self.table.find_key(key).is_none() {
-                self.table.add_key(key, task);
-            }
-            let mut there = holders[index as usize].iter().filter(|w| self.worker(**w).is_some());
-            let Some(&holder) = there.next() else {
-                self.todo.push(Step::Compute(task));
-                continue;
-            };
-            let mut others: smallvec::SmallVec<[WorkerId; 2]> = smallvec::SmallVec::new();
-            for &other in there {
-                if other != holder && !others.contains(&other) {
-                    others.push(other);
-                }
-            }
-            if !others.is_empty() {
-                self.table.replicas.insert(task, others);
-            }
-            self.set(task, State::Memory { holder, nbytes: nbytes[index as usize] as f32 });
-            self.report(task);
-        }
-    }
-
-    pub(crate) fn on_adopt(
-        &mut self,
-        client: ClientId,
-        name: TaskId,
-        key: Key,
-        index: Option<u32>,
-    ) {
-        let is_own = name.index == 0 && name.layer.client() == client;
-        if !is_own || self.table.by_id.contains_key(&name.layer) {
-            self.n_stale += 1;
-            return;
-        }
-        let found = match index {
-            None => self.table.find_key(key),
-            Some(index) => self.table.by_layer_key.get(&key).copied().and_then(|slot| {
-                let id = self.table.layer(slot).id;
-                self.table.find(TaskId::new(id, index))
-            }),
-        };
-        let Some(task) = found else {
-            let text = "no task has this key; it was released or never submitted";
-            let failure = Arc::new(Failure::new(FailureKind::Cancelled, format!("{key:?}"), text));
-            if let Some(client) = self.clients.get_mut(&client) {
-                client.tell_failed(name.run(), failure);
-            }
-            return;
-        };
-        self.table.layer_mut(task.layer).expand(task.index + 1);
-        let recipe = Recipe::Data { keys: vec![Key(0)], names: vec!["".into()] };
-        let mut state = Table::new_layer(name.layer, client, 1, recipe);
-        state.has_aliases = true;
-        let slot = self.table.add_layer(state);
-        self.table.layer_mut(slot).expand(1);
-        self.make_alias(TaskRef { layer: slot, index: 0 }, task);
-    }
-
-    pub(crate) fn on_release(&mut self, client: ClientId, runs: &[Run]) {
-        if mutant("release-lost") && runs.len() == 1 {
-            return;
-        }
-        for run in runs {
-            let Some(&slot) = self.table.by_id.get(&run.layer) else { continue };
-            if self.table.layer(slot).client != client {
-                continue;
-            }
-            let end = run.end().min(self.table.layer(slot).count);
-            self.release_unseen(slot, run.start, end);
-            for index in run.start..end {
-                let Some(layer) = self.table.layers[slot as usize].as_ref() else { break };
-                if layer.id != run.layer || index >= layer.expanded {
-                    break;
-                }
-                self.unwant(TaskRef { layer: slot, index });
-                self.settle();
-            }
-        }
-    }
-
-    /// Roots that nobody looked at yet and nobody wants are cut off, or are given records.
-    fn release_unseen(&mut self, slot: u32, start: u32, end: u32) {
-        let layer = self.table.layer_mut(slot);
-        if end <= layer.expanded {
-            return;
-        }
-        if start <= layer.expanded && end == layer.count {
-            let n = layer.count - layer.expanded;
-            layer.count = layer.expanded;
-            layer.cursor = layer.cursor.min(layer.count);
-            self.drop_tasks(slot, n);
-        } else {
-            layer.expand(end);
-        }
-    }
-
-    fn unwant(&mut self, task: TaskRef) {
-        let record = self.table.task_mut(task);
-        let was = std::mem::replace(&mut record.wanted, false);
-        match record.state {
-            State::Alias { of } if was => {
-                let name = self.table.id(task);
-                self.unwant_as(of, name);
-                self.set(task, State::Forgotten);
-                self.drop_tasks(task.layer, 1);
-            }
-            State::Alias { .. } | State::Forgotten => {}
-            _ => self.todo.push(Step::Consider(task)),
-        }
-    }
-
-    fn unwant_as(&mut self, task: TaskRef, name: TaskId) {
-        let Some(wishes) = self.table.also_wanted.get_mut(&task) else { return };
-        wishes.retain(|(_, n)| *n != name);
-        if wishes.is_empty() {
-            self.table.also_wanted.remove(&task);
-            self.table.task_mut(task).also_wanted = false;
-            self.todo.push(Step::Consider(task));
-        }
-    }
-
-    /// Everything a client wanted is wanted by it no more.
-    pub(crate) fn release_client(&mut self, client: ClientId) {
-        let layers: Vec<(LayerId, u32)> = (self.table.layers.iter().flatten())
-            .filter(|layer| layer.client == client)
-            .map(|layer| (layer.id, layer.count))
-            .collect();
-        for (id, count) in layers {
-            self.on_release(client, &[Run::new(id, 0, count)]);
-        }
-    }
-
-    pub(crate) fn on_cancel(&mut self, runs: &[Run], reason: &str) {
-        for run in runs.iter().filter_map(|run| self.table.clip(*run)).collect::<Vec<_>>() {
-            for id in run.tasks() {
-                let Some(task) = self.table.find(id) else { continue };
-                self.table.layer_mut(task.layer).expand(task.index + 1);
-                let key = self.key_text(task);
-                let text = if reason.is_empty() { "cancelled by a client" } else { reason };
-                let failure = Failure::new(FailureKind::Cancelled, key, text);
-                let failure = self.add_failure(Arc::new(failure));
-                if !mutant("cancelled-key-joined") {
-                    self.table.remove_key(task);
-                }
-                self.table.remove_layer_key(task.layer);
-                if let State::Processing { worker } = self.state(task) {
-                    sometimes("a task was cancelled while it was with a worker");
-                    self.stop(task, worker);
-                }
-                self.free(task);
-                self.fail_later(task, failure);
-                self.settle();
-            }
-        }
-    }
-
-    pub(crate) fn on_retry(&mut self, client: ClientId, tasks: &[TaskId]) {
-        let mut open: Vec<TaskRef> = Vec::new();
-        for id in tasks {
-            match self.table.find(*id) {
-                Some(task) => {
-                    self.table.layer_mut(task.layer).expand(task.index + 1);
-                    open.push(task);
-                }
-                None => {
-                    let text = "there is no recipe for it here any more; submit it again";
-                    let failure = Failure::new(FailureKind::Cancelled, format!("{id:?}"), text);
-                    if let Some(client) = self.clients.get_mut(&client) {
-                        client.tell_failed(id.run(), Arc::new(failure));
-                    }
-                }
-            }
-        }
-        let again = open.clone();
-        while let Some(task) = open.pop() {
-            if matches!(self.state(task), State::Failed { .. }) {
-                self.set(task, State::Released);
-                let record = self.table.task_mut(task);
-                record.retries_used = 0;
-                record.suspicion = 0;
-                record.attempt += 1;
-                let mut dependencies = crate::table::TaskList::new();
-                self.table.dependencies(task, &mut dependencies);
-                open.extend(dependencies);
-            }
-        }
-        for task in again {
-            if matches!(self.state(task), State::Memory { .. }) {
-                sometimes("a retry came after another's");
-                // Somebody else's retry was first; whoever asks now does not know it any more.
-                self.report(task);
-                continue;
-            }
-            self.tell_wanting(task, |client, run| client.tell_pending(run));
-            self.todo.push(Step::Compute(task));
-        }
     }
 }

@@ -158,23 +158,40 @@ pub(crate) enum MapInput {
 
 pub(crate) struct PageRecipe {
     pub templates: Vec<TemplateIx>,
-    pub template: Vec<u32>,
-    pub keys: Vec<Key>,
+    pub tasks: Vec<Listed>,
     pub names: Vec<(u32, Arc<str>)>,
     pub options: Vec<(u32, Arc<Options>)>,
-    pub arg_ends: Vec<u32>,
     pub args: bytes::Bytes,
     pub blobs: Vec<(u32, Blob)>,
-    pub dependency_ends: Vec<u32>,
     pub dependencies: Vec<TaskRef>,
     pub fused: Vec<(u32, TemplateIx)>,
 }
 
+/// What is kept of a listed task, side by side: in a large graph each separate column would be
+/// another line of memory that is not in the cache.
+pub(crate) struct Listed {
+    pub key: Key,
+    /// Place of its template among the page's.
+    pub template: u32,
+    /// Where its arguments end; they begin where those of the task before end.
+    pub args_end: u32,
+    /// Where its dependencies begin and end.
+    pub reads: (u32, u32),
+}
+
+const _: () = assert!(size_of::<Listed>() <= 32);
+
 impl PageRecipe {
-    pub fn span(ends: &[u32], index: u32) -> std::ops::Range<usize> {
-        let i = index as usize;
-        let start = if i == 0 { 0 } else { ends[i - 1] as usize };
-        start..ends[i] as usize
+    pub fn task(&self, index: u32) -> &Listed {
+        &self.tasks[index as usize]
+    }
+    pub fn args_of(&self, index: u32) -> std::ops::Range<usize> {
+        let start = index.checked_sub(1).map_or(0, |before| self.task(before).args_end);
+        start as usize..self.task(index).args_end as usize
+    }
+    pub fn reads(&self, index: u32) -> &[TaskRef] {
+        let (start, end) = self.task(index).reads;
+        &self.dependencies[start as usize..end as usize]
     }
 }
 
@@ -214,10 +231,13 @@ impl LayerState {
     /// Makes records up to at least `end`; new ones are roots that wait for the cursor.
     /// Returns how many were made.
     pub fn expand(&mut self, end: u32) -> u32 {
+        self.expand_as(end, State::Ready)
+    }
+    pub fn expand_as(&mut self, end: u32, state: State) -> u32 {
         let before = self.expanded;
         while self.expanded < end {
             let n = CHUNK.min(self.count - self.expanded);
-            let task = Task::new(State::Ready, self.wanted);
+            let task = Task::new(state, self.wanted);
             self.chunks.push(vec![task; n as usize].into());
             self.expanded += n;
         }
@@ -237,7 +257,8 @@ pub(crate) struct Table {
     pub by_layer_key: Map<Key, u32>,
     by_key: HashTable<TaskRef>,
     edges: Vec<Edge>,
-    free_edge: Option<u32>,
+    /// Heads of lists that nobody needs: their edges are used again one by one.
+    free_edges: Vec<u32>,
     /// Further holders of values.
     pub replicas: Map<TaskRef, SmallVec<[WorkerId; 2]>>,
     /// Further wishes: the client, and its own name for the task.
@@ -336,7 +357,7 @@ impl Table {
     /// The key of a task that has one of its own.
     pub fn own_key(&self, task: TaskRef) -> Option<Key> {
         match &self.layer(task.layer).recipe {
-            Recipe::Page(page) => Some(page.keys[task.index as usize]),
+            Recipe::Page(page) => Some(page.task(task.index).key),
             Recipe::Data { keys, .. } => Some(keys[task.index as usize]),
             Recipe::Map(_) => None,
         }
@@ -355,6 +376,12 @@ impl Table {
         self.by_key = by_key;
     }
 
+    pub fn reserve_keys(&mut self, n: usize) {
+        let mut by_key = std::mem::take(&mut self.by_key);
+        by_key.reserve(n, |task| self.own_key(*task).map_or(0, |key| key.0 as u64));
+        self.by_key = by_key;
+    }
+
     pub fn remove_key(&mut self, task: TaskRef) {
         let Some(key) = self.own_key(task) else { return };
         if let Ok(entry) = self.by_key.find_entry(key.0 as u64, |other| *other == task) {
@@ -366,10 +393,13 @@ impl Table {
         let next = self.task(dependency).dependents;
         let serial = self.layer(dependent.layer).serial;
         let edge = Edge { dependent, serial, next };
-        let at = match self.free_edge {
-            Some(at) => {
-                let follow = self.edges[at as usize].next;
-                self.free_edge = (follow != NO_EDGE).then_some(follow);
+        let at = match self.free_edges.last_mut() {
+            Some(first) => {
+                let at = *first;
+                match self.edges[at as usize].next {
+                    NO_EDGE => drop(self.free_edges.pop()),
+                    follow => *first = follow,
+                }
                 self.edges[at as usize] = edge;
                 at
             }
@@ -384,14 +414,8 @@ impl Table {
     /// Forgets a task's list of dependents.
     pub fn clear_edges(&mut self, task: TaskRef) {
         let head = std::mem::replace(&mut self.task_mut(task).dependents, NO_EDGE);
-        let mut at = head;
-        while at != NO_EDGE {
-            let next = self.edges[at as usize].next;
-            if next == NO_EDGE {
-                self.edges[at as usize].next = self.free_edge.unwrap_or(NO_EDGE);
-                self.free_edge = Some(head);
-            }
-            at = next;
+        if head != NO_EDGE {
+            self.free_edges.push(head);
         }
     }
 
@@ -419,8 +443,7 @@ impl Table {
         match &self.layer(task.layer).recipe {
             Recipe::Data { .. } => {}
             Recipe::Page(page) => {
-                let span = PageRecipe::span(&page.dependency_ends, task.index);
-                into.extend_from_slice(&page.dependencies[span]);
+                into.extend_from_slice(page.reads(task.index));
             }
             Recipe::Map(map) => {
                 for input in &map.inputs {
@@ -441,7 +464,7 @@ impl Table {
         let Recipe::Page(page) = &self.layer(task.layer).recipe else { return None };
         Some(match page.blobs.binary_search_by_key(&task.index, |(index, _)| *index) {
             Ok(at) => page.blobs[at].1.clone(),
-            Err(_) => Blob::Bytes(page.args.slice(PageRecipe::span(&page.arg_ends, task.index))),
+            Err(_) => Blob::Bytes(page.args.slice(page.args_of(task.index))),
         })
     }
 
@@ -460,7 +483,7 @@ impl Table {
         let layers = self.layers.iter().flatten().map(|layer| {
             let recipe = match &layer.recipe {
                 Recipe::Page(page) => {
-                    page.keys.len() * (16 + 4 + 4 + 4)
+                    page.tasks.len() * size_of::<Listed>()
                         + page.args.len()
                         + page.dependencies.len() * size_of::<TaskRef>()
                 }

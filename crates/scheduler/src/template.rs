@@ -1,4 +1,4 @@
-//! Templates, and how long their calls take.
+//! Templates, how long their calls take and how large the results are.
 
 use crate::table::Map;
 use rasker_graph::{ClientId, Template, TemplateId};
@@ -16,6 +16,7 @@ pub(crate) struct TemplateState {
     pub clients: Vec<ClientId>,
     pub n_layers: u32,
     duration_ns: Option<f64>,
+    result_nbytes: f64,
 }
 
 #[derive(Default)]
@@ -43,8 +44,13 @@ impl Templates {
             return;
         }
         let id = template.id;
-        let state =
-            TemplateState { template, clients: vec![client], n_layers: 0, duration_ns: None };
+        let state = TemplateState {
+            template,
+            clients: vec![client],
+            n_layers: 0,
+            duration_ns: None,
+            result_nbytes: 0.0,
+        };
         let ix = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() as u32 - 1
@@ -85,10 +91,18 @@ impl Templates {
         self.get(ix).duration_ns.unwrap_or(UNKNOWN_NS)
     }
 
-    /// A run of `count` calls took `elapsed_ns`.
-    pub fn observe(&mut self, ix: TemplateIx, count: u32, elapsed_ns: u64) {
+    /// Bytes of a result, as far as is known.
+    pub fn result_nbytes(&self, ix: TemplateIx) -> f64 {
+        self.get(ix).result_nbytes
+    }
+
+    /// A run of `count` calls took `elapsed_ns`; their results take `nbytes`.
+    pub fn observe(&mut self, ix: TemplateIx, count: u32, elapsed_ns: u64, nbytes: u64) {
         let state = self.slots[ix as usize].as_mut().expect("a template in use");
         let seen = (elapsed_ns as f64 / f64::from(count)).max(LEAST_NS);
+        let each = nbytes as f64 / f64::from(count);
+        let known = if state.duration_ns.is_some() { state.result_nbytes } else { each };
+        state.result_nbytes = known + if each > known { 0.5 } else { 0.1 } * (each - known);
         state.duration_ns = Some(match state.duration_ns {
             None => seen,
             // The first calls pay for imports and cold caches: fall fast, rise slowly.

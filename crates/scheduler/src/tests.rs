@@ -1,3 +1,5 @@
+mod recovery;
+
 use crate::{Action, Event, Scheduler};
 use rasker_graph::*;
 use rasker_protocol::*;
@@ -9,36 +11,41 @@ fn template() -> Template {
 }
 
 /// A scheduler whose workers answer at once.
-struct Cluster {
+pub(crate) struct Cluster {
     scheduler: Scheduler,
-    out: Vec<Action>,
-    finished: u64,
+    pub(crate) out: Vec<Action>,
+    pub(crate) finished: u64,
     failed: u64,
     /// Time that each call is said to take, ns.
-    call_ns: u64,
+    pub(crate) call_ns: u64,
     /// What workers were given, in order.
-    given: Vec<(WorkerId, Run, u32)>,
+    pub(crate) given: Vec<(WorkerId, Run, u32)>,
     /// The state is recounted after each event.
-    is_checked: bool,
+    pub(crate) is_checked: bool,
+    /// Of workers that join, bytes.
+    pub(crate) memory_limit: u64,
+    now_ns: u64,
 }
 
 impl Cluster {
-    fn new(n_workers: u32) -> Cluster {
+    pub(crate) fn new(n_workers: u32) -> Cluster {
         let mut cluster = Cluster {
-            scheduler: Scheduler::new(),
+            scheduler: Scheduler::default(),
             out: vec![],
             finished: 0,
             failed: 0,
             call_ns: 100,
             given: vec![],
             is_checked: false,
+            memory_limit: 0,
+            now_ns: 0,
         };
         cluster.event(Event::ClientJoined { client: CLIENT, name: "test".into() });
         (0..n_workers).for_each(|id| cluster.join(id));
         cluster
     }
 
-    fn join(&mut self, id: u32) {
+    pub(crate) fn join(&mut self, id: u32) {
         let hello = WorkerHello {
             name: format!("w{id}"),
             address: format!("tcp://w{id}"),
@@ -46,7 +53,7 @@ impl Cluster {
             host: "here".into(),
             pid: 0,
             nthreads: 1,
-            memory_limit: 0,
+            memory_limit: self.memory_limit,
             resources: vec![],
             python: String::new(),
         };
@@ -57,9 +64,9 @@ impl Cluster {
         self.event(Event::WorkerLeft { worker: WorkerId(id), reason: "killed".into() });
     }
 
-    fn event(&mut self, event: Event) {
+    pub(crate) fn event(&mut self, event: Event) {
         let before = self.is_checked.then(|| format!("{event:?}"));
-        self.scheduler.handle(0, event, &mut self.out);
+        self.scheduler.handle(self.now_ns, event, &mut self.out);
         if let Some(event) = before {
             assert_eq!(self.scheduler.check(), Vec::<String>::new(), "after {event}");
         }
@@ -69,12 +76,12 @@ impl Cluster {
         self.event(Event::FromClient { client: CLIENT, message });
     }
 
-    fn progress(&mut self, worker: WorkerId, progress: Progress) {
+    pub(crate) fn progress(&mut self, worker: WorkerId, progress: Progress) {
         let message = FromWorker::Progress(vec![progress]);
         self.event(Event::FromWorker { worker, message });
     }
 
-    fn finish(&mut self, worker: WorkerId, run: Run, attempt: u32) {
+    pub(crate) fn finish(&mut self, worker: WorkerId, run: Run, attempt: u32) {
         let n = u64::from(run.count);
         let (elapsed_ns, nbytes) = (n * self.call_ns, n * 8);
         self.progress(
@@ -83,13 +90,13 @@ impl Cluster {
         );
     }
 
-    fn submit(&mut self, layers: Vec<Layer>) {
+    pub(crate) fn submit(&mut self, layers: Vec<Layer>) {
         let submit = Submit { templates: vec![template()], layers };
         self.event(Event::FromClient { client: CLIENT, message: FromClient::Submit(submit) });
     }
 
     /// One turn: what workers were given in it.
-    fn turn(&mut self) -> Vec<(WorkerId, Run, u32)> {
+    pub(crate) fn turn(&mut self) -> Vec<(WorkerId, Run, u32)> {
         self.event(Event::Turn);
         let mut given = vec![];
         for action in std::mem::take(&mut self.out) {
@@ -111,7 +118,7 @@ impl Cluster {
     }
 
     /// One turn, after which the workers answer at once. Returns whether there was work.
-    fn step(&mut self) -> bool {
+    pub(crate) fn step(&mut self) -> bool {
         let given = self.turn();
         for (worker, run, attempt) in &given {
             self.finish(*worker, *run, *attempt);
@@ -119,12 +126,12 @@ impl Cluster {
         !given.is_empty()
     }
 
-    fn run(&mut self) {
+    pub(crate) fn run(&mut self) {
         while self.step() {}
     }
 }
 
-fn map_layer(n: u32, count: u32, inputs: Vec<Input>) -> Layer {
+pub(crate) fn map_layer(n: u32, count: u32, inputs: Vec<Input>) -> Layer {
     let work = MapWork {
         template: TemplateId(1),
         key: Key(u128::from(n)),
@@ -136,7 +143,7 @@ fn map_layer(n: u32, count: u32, inputs: Vec<Input>) -> Layer {
     Layer { id, count, work: Work::Map(work), options: Default::default(), wants_values: true }
 }
 
-fn inc(n: u32, count: u32) -> Layer {
+pub(crate) fn inc(n: u32, count: u32) -> Layer {
     map_layer(n, count, vec![Input::Values(Column::range(0, 1, count))])
 }
 
@@ -168,7 +175,7 @@ fn key(n: u32, at: usize) -> u128 {
     (u128::from(n) << 64) + at as u128
 }
 
-fn task(n: u32, index: u32) -> TaskId {
+pub(crate) fn task(n: u32, index: u32) -> TaskId {
     TaskId::new(LayerId::new(CLIENT, n), index)
 }
 

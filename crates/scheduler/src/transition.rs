@@ -79,7 +79,7 @@ impl Scheduler {
     }
 
     /// Plans to make a value: its inputs are needed from now on.
-    fn compute(&mut self, task: TaskRef) {
+    pub(crate) fn compute(&mut self, task: TaskRef) {
         if self.state(task) != State::Released {
             return;
         }
@@ -139,6 +139,9 @@ impl Scheduler {
     /// A worker made the value.
     pub(crate) fn finish(&mut self, task: TaskRef, worker: WorkerId, nbytes: f32) {
         self.set(task, State::Memory { holder: worker, nbytes });
+        if !self.deaths.is_empty() {
+            self.deaths.remove(&task);
+        }
         self.release_inputs(task);
         self.each_dependent(task, |s, dependent| s.wake(dependent));
         let record = self.table.task(task);
@@ -296,6 +299,9 @@ impl Scheduler {
             self.table.remove_key(task);
         }
         self.table.clear_edges(task);
+        if !self.deaths.is_empty() {
+            self.deaths.remove(&task);
+        }
         self.set(task, State::Forgotten);
         self.each_dependency(task, |s, dependency| {
             let record = s.table.task_mut(dependency);

@@ -190,7 +190,7 @@ impl World {
                 }
                 Progress::Copied { .. } => self.book.count("a value was copied"),
                 Progress::Dropped { .. } => self.book.count("values went with an executor"),
-                Progress::Threads { .. } => {}
+                Progress::NotCopied { .. } | Progress::Spare { .. } | Progress::Threads { .. } => {}
             }
         }
     }

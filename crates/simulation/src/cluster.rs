@@ -98,7 +98,14 @@ impl World {
                     let asker = Asker::Worker { worker: id, tasks: tasks.clone() };
                     self.ask(worker, asker, |id| ToHolder::Get { id, tasks });
                 }
+                // Requests to a worker that is gone are answered when it goes.
+                WorkerAction::PeerGone { .. } => {}
                 WorkerAction::Close { .. } => self.worker_ends(id),
+                WorkerAction::Spill { .. }
+                | WorkerAction::Restore { .. }
+                | WorkerAction::Forget { .. }
+                | WorkerAction::KillExecutor(_)
+                | WorkerAction::Log(_) => unreachable!("memory has no limit here"),
             }
         }
     }
@@ -195,7 +202,8 @@ impl World {
             node.n_deaths += 1;
             self.oracle.n_deaths += 1;
             self.book.count("an executor died");
-            let event = WorkerEvent::ExecutorLost { executor: id, reason: "signal 11".into() };
+            let reason = "signal 11".into();
+            let event = WorkerEvent::ExecutorLost { executor: id, reason, running: None };
             let (from, to) = (Place::Executor(worker, id), Place::Worker(worker));
             self.over(from, to, Event::Worker(worker, event));
         }

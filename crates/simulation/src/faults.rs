@@ -5,7 +5,7 @@ use crate::scenario::{Fault, PlannedFault};
 use crate::world::{Event, Place, WorkerNode, World};
 use rasker_protocol::{WorkerHello, WorkerId};
 use rasker_scheduler::Event as SchedulerEvent;
-use rasker_worker::{Event as WorkerEvent, Worker, WorkerOptions};
+use rasker_worker::{Event as WorkerEvent, MemoryOptions, Worker, WorkerOptions};
 use std::collections::BTreeMap;
 
 impl World {
@@ -27,7 +27,9 @@ impl World {
             python: String::new(),
         };
         let shares_objects = self.swarm.objects > 0;
-        let options = WorkerOptions { nthreads, shares_objects, local_clients: false };
+        // Without a limit the governor rests: its own tests stand in the worker's crate.
+        let memory = MemoryOptions::default();
+        let options = WorkerOptions { nthreads, shares_objects, local_clients: false, memory };
         let node = WorkerNode {
             machine: Worker::new(options),
             name,

@@ -203,7 +203,7 @@ impl Oracle {
                     let is_gone = n > 0 || node.is_cancelled || is_retried;
                     node.may_be_missing || self.is_restarted || (node.is_scattered && is_gone)
                 }
-                FailureKind::Unpicklable => false,
+                FailureKind::Unpicklable | FailureKind::OutOfMemory => false,
             };
             if is_excused {
                 return None;

@@ -418,6 +418,7 @@ fn judge_failure(scene: &mut Scene<'_>, task: TaskId, node: NodeId, failure: &Fa
         rasker_protocol::FailureKind::Lost => "a scattered value was lost",
         rasker_protocol::FailureKind::Unpicklable => "a call could not be written",
         rasker_protocol::FailureKind::Cancelled => "a call was cancelled",
+        rasker_protocol::FailureKind::OutOfMemory => "a call took too much memory",
     });
     let wrong = scene.oracle.judge_failure(node, failure);
     scene.book.wrong.extend(wrong.map(|wrong| format!("{task:?}: {wrong}")));

@@ -135,7 +135,7 @@ impl World {
             n_events: 0,
             links: HashMap::new(),
             slow: HashMap::new(),
-            scheduler: Scheduler::new(),
+            scheduler: Scheduler::default(),
             is_turn_due: false,
             scheduler_out: Vec::new(),
             workers: BTreeMap::new(),
@@ -269,7 +269,7 @@ impl World {
             Event::ExecutorUp(worker, id) => {
                 if let Some(executor) = self.executor(worker, id) {
                     executor.is_up = true;
-                    self.executor_says(worker, id, FromExecutor::Ready { pid: 1 });
+                    self.executor_says(worker, id, FromExecutor::Ready { pid: 1, board: None });
                     self.executor_works(worker, id);
                 }
             }

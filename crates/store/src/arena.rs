@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -45,6 +46,11 @@ pub struct Arena {
 
 pub(crate) struct Shared {
     options: ArenaOptions,
+    /// `warm_nbytes` of the options, until it was set anew.
+    warm_nbytes: AtomicUsize,
+    /// Likewise.
+    region_nbytes: AtomicUsize,
+    limit_nbytes: AtomicUsize,
     page_nbytes: usize,
     state: Mutex<State>,
 }
@@ -83,7 +89,30 @@ impl Arena {
         let region_nbytes =
             options.region_nbytes.max(RESERVE_STEP_NBYTES).next_multiple_of(page_nbytes);
         let options = ArenaOptions { region_nbytes, ..options };
-        Self { shared: Arc::new(Shared { options, page_nbytes, state: Mutex::default() }) }
+        let shared = Shared {
+            warm_nbytes: AtomicUsize::new(options.warm_nbytes),
+            region_nbytes: AtomicUsize::new(options.region_nbytes),
+            limit_nbytes: AtomicUsize::new(options.limit_nbytes),
+            options,
+            page_nbytes,
+            state: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Fits the arena to a process that may use so much memory: no more is taken, only a small part
+    /// of it is kept for the next values, and regions are small, so that they become free as a
+    /// whole.
+    pub fn fit(&self, memory_limit_nbytes: u64) {
+        let limit = usize::try_from(memory_limit_nbytes).unwrap_or(usize::MAX);
+        let warm_nbytes = (limit / 16).min(self.shared.options.warm_nbytes);
+        let most = self.shared.options.region_nbytes;
+        let region_nbytes = (limit / 64).clamp(RESERVE_STEP_NBYTES, most.max(RESERVE_STEP_NBYTES));
+        self.shared.warm_nbytes.store(warm_nbytes, Ordering::Relaxed);
+        self.shared.region_nbytes.store(region_nbytes, Ordering::Relaxed);
+        let limit_nbytes = limit.min(self.shared.options.limit_nbytes);
+        self.shared.limit_nbytes.store(limit_nbytes, Ordering::Relaxed);
+        self.shared.trim(warm_nbytes);
     }
 
     /// Exclusive memory for a value of `nbytes` bytes, aligned to pages. What it holds is left from
@@ -126,9 +155,42 @@ impl Arena {
         self.shared.state.lock().reserved_nbytes
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Returns wholly free regions to the kernel, all but one region's worth.
     pub fn trim(&self) {
-        self.shared.trim(self.shared.options.region_nbytes);
+        let keep = self.shared.region_nbytes.load(Ordering::Relaxed);
+        self.shared.trim(keep.min(self.shared.warm_nbytes.load(Ordering::Relaxed)));
+    }
+}
+
+/// For `fork`.
+impl Shared {
+    /// Locks the state until it is unlocked by force.
+    pub(crate) fn lock_over_fork(&self) {
+        std::mem::forget(self.state.lock());
+    }
+
+    /// # Safety
+    ///
+    /// This thread has called `lock_over_fork`.
+    pub(crate) unsafe fn unlock_after_fork(&self, in_child: bool) {
+        // SAFETY: the caller's word.
+        unsafe { crate::fork::unlock(&self.state, in_child) };
+    }
+
+    /// Puts a copy of its own in the place of each region; false if there is too little memory.
+    ///
+    /// # Safety
+    ///
+    /// This thread has called `lock_over_fork` and is the only one of its process.
+    pub(crate) unsafe fn copy_regions(&self) -> bool {
+        // SAFETY: the caller's word.
+        let state = unsafe { &*self.state.data_ptr() };
+        let mut regions = state.regions.values();
+        regions.all(|region| region.memory.mapping().become_private(region.reserved_nbytes))
     }
 }
 
@@ -145,7 +207,7 @@ impl Shared {
             wanted_nbytes,
             reserved_nbytes: state.reserved_nbytes,
             in_use_nbytes: state.in_use_nbytes,
-            limit_nbytes: self.options.limit_nbytes,
+            limit_nbytes: self.limit_nbytes.load(Ordering::Relaxed),
         }
     }
 
@@ -174,7 +236,7 @@ impl Shared {
     /// Sees to it that reserving `len` more bytes keeps within the limit, if need be by returning
     /// idle regions.
     fn make_room(&self, nbytes: usize, len: usize) -> Result<(), StoreError> {
-        let limit = self.options.limit_nbytes;
+        let limit = self.limit_nbytes.load(Ordering::Relaxed);
         if self.state.lock().reserved_nbytes.saturating_add(len) <= limit {
             return Ok(());
         }
@@ -199,7 +261,8 @@ impl Shared {
         let (&index, region) = state.regions.iter().find(|(_, region)| fits(region))?;
         let tail = region.reserved_nbytes;
         let tail_room = region.memory.nbytes() - tail;
-        let limit_room = self.options.limit_nbytes.saturating_sub(state.reserved_nbytes);
+        let limit = self.limit_nbytes.load(Ordering::Relaxed);
+        let limit_room = limit.saturating_sub(state.reserved_nbytes);
         let offset = state.free.take_ending_at(index, tail).unwrap_or(tail);
         // A free range as long as `len` would have been claimed warm, but another thread may just
         // have given one back.
@@ -238,8 +301,8 @@ impl Shared {
 
     fn add_region(&self, len: usize) -> Result<(), StoreError> {
         let grown = (self.state.lock().reserved_nbytes / 16).min(REGION_NBYTES_MAX);
-        let nbytes =
-            self.options.region_nbytes.max(grown).max(len).next_multiple_of(self.page_nbytes);
+        let smallest = self.region_nbytes.load(Ordering::Relaxed);
+        let nbytes = smallest.max(grown).max(len).next_multiple_of(self.page_nbytes);
         let memory = RegionMemory::create(nbytes)?;
         let mut state = self.state.lock();
         let index = state.next_index;
@@ -249,14 +312,15 @@ impl Shared {
     }
 
     fn release(&self, index: RegionIndex, offset: usize, len: usize) {
+        let warm_nbytes = self.warm_nbytes.load(Ordering::Relaxed);
         let has_too_much_idle = {
             let mut state = self.state.lock();
             state.free.give(index, offset, len);
             state.unuse_range(index, len);
-            state.idle_nbytes > self.options.warm_nbytes
+            state.idle_nbytes > warm_nbytes
         };
         if has_too_much_idle {
-            self.trim(self.options.warm_nbytes);
+            self.trim(warm_nbytes);
         }
     }
 

@@ -26,15 +26,21 @@
 //!    end: `a_descriptor_that_can_shrink_is_refused`, `a_segment_beyond_the_region_is_refused`.
 //! 6. All memory of a slab is reserved before it is handed out, so that too little of it is an
 //!    error here and not a signal later: `an_arena_refuses_more_than_its_limit`.
-//! 7. No damage to a spill file goes unseen: `two_hundred_kinds_of_damage_are_all_detected`.
+//! 7. A forked process gets copies of memory that user code works in, and its parent's stays as it
+//!    is: `a_fork_copies_the_memory_of_blocks`.
+//! 8. No damage to a spill file goes unseen: `two_hundred_kinds_of_damage_are_all_detected`.
 //!
 //! # Reading order
 //!
-//! `mapping` (the one place that maps memory), `region`, `ranges`, `arena`, `segment`, then
-//! `spill`.
+//! `mapping` (the one place that maps memory), `region`, `ranges`, `arena`, `segment`,
+//! `block`, `board`, `fork`, then `direct` (transfers that pass the page cache) and `spill`.
 
 mod arena;
+mod block;
+mod board;
+mod direct;
 mod error;
+mod fork;
 mod mapping;
 mod ranges;
 mod region;
@@ -42,7 +48,10 @@ mod segment;
 pub mod spill;
 
 pub use arena::{Arena, ArenaOptions, Slab};
+pub use block::Block;
+pub use board::{Board, Words, read_board};
 pub use error::StoreError;
+pub use fork::is_forked_child;
 pub use region::{Region, RegionId, RegionWatcher};
 pub use segment::{Descriptor, PrivateMap, Segment};
 

@@ -52,6 +52,26 @@ impl Mapping {
         }
     }
 
+    /// Puts memory of this process alone in the place of the mapping, with the same first
+    /// `n_kept` bytes and zeros after them. False if the kernel has none to give.
+    pub(crate) fn become_private(&self, n_kept: usize) -> bool {
+        let (protection, flags) =
+            (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
+        // SAFETY: the new range is at addresses that nothing uses; it is as long as this one, so
+        // that the copy stays within both, and `mremap` puts it exactly in this one's place. Who
+        // holds pointers into the mapping finds the same bytes there.
+        unsafe {
+            let Ok(copy) =
+                rustix::mm::mmap_anonymous(std::ptr::null_mut(), self.len, protection, flags)
+            else {
+                return false;
+            };
+            std::ptr::copy_nonoverlapping(self.at(0), copy.cast(), n_kept.min(self.len));
+            let flags = rustix::mm::MremapFlags::MAYMOVE;
+            rustix::mm::mremap_fixed(copy, self.len, self.len, flags, self.at(0).cast()).is_ok()
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }

@@ -80,6 +80,11 @@ impl Segment {
         unsafe { std::slice::from_raw_parts(memory.mapping().at(*offset), *len) }
     }
 
+    /// The first byte, for the owner of a block.
+    pub(crate) fn start(&self) -> *mut u8 {
+        self.sealed.memory.mapping().at(self.sealed.offset)
+    }
+
     pub fn len(&self) -> usize {
         self.sealed.len
     }

@@ -1,8 +1,9 @@
 //! Values on disk: one file for each spilled value, in a folder that only its owner can look into.
 //!
-//! A record is a header of 64 bytes and the content. The header is written last, so that a file
-//! whose writing was cut short has none. The handle remembers what the header must say, so that a
-//! file that was swapped for another whole and valid record is noticed too.
+//! A record is a block with a header and, from the next block on, the content: so large contents
+//! can go to the disk and back without passing the page cache. The header is written last, so that
+//! a file whose writing was cut short has none. The handle remembers what the header must say, so
+//! that a file that was swapped for another whole and valid record is noticed too.
 //!
 //! ```text
 //!  0  magic "RSKRSPIL"        24  key hash
@@ -10,27 +11,24 @@
 //! 12  reserved (u32)           40  content checksum
 //! 16  record id (random)       48  reserved
 //!                              56  checksum of bytes 0 to 56
+//!                              64  zeros up to 4096
 //! ```
 
 use std::fs;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags};
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::direct::{BLOCK_NBYTES, BlockFile, is_refused, open_flags};
 use crate::{StoreError, checksum, random_bytes};
 
 const MAGIC: [u8; 8] = *b"RSKRSPIL";
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 const HEADER_NBYTES: usize = 64;
-/// Content is hashed and moved in pieces of this size, so that each piece is still in the cache for
-/// the second step.
-const PIECE_NBYTES: usize = 256 << 10;
 const FOLDER_PREFIX: &str = "rasker-spill-";
 
 /// A folder for spilled values. It is removed when the handle and all values in it are dropped.
@@ -112,7 +110,9 @@ impl SpillFolder {
         let name = random_name()?;
         let flags =
             OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
-        let fd = rustix::fs::openat(&self.shared.descriptor, &name, flags, Mode::RUSR | Mode::WUSR)
+        let fd = self
+            .shared
+            .open(&name, flags, len, Mode::RUSR | Mode::WUSR)
             .map_err(|errno| failed(errno.into()))?;
         // From here on the file is removed on every way out: by dropping the value.
         let mut value = SpilledValue {
@@ -125,11 +125,27 @@ impl SpillFolder {
                 checksum: 0,
             },
         };
-        reserve(&fd, HEADER_NBYTES as u64 + len).map_err(failed)?;
-        let mut file = File::from(fd);
-        value.header.checksum = write_content(&mut file, parts).map_err(failed)?;
-        file.write_all_at(&value.header.to_bytes(), 0).map_err(failed)?;
+        reserve(&fd, BLOCK_NBYTES as u64 + len).map_err(failed)?;
+        let file = BlockFile::new(fd);
+        let mut hasher = Xxh3::new();
+        file.write_from(BLOCK_NBYTES as u64, parts, |piece| hasher.update(piece))
+            .map_err(failed)?;
+        value.header.checksum = hasher.digest();
+        file.write_block(&value.header.to_bytes(), 0).map_err(failed)?;
         Ok(value)
+    }
+}
+
+impl Shared {
+    /// Opens a file of the folder for content of `len` bytes, around the page cache if that can be.
+    fn open(&self, name: &str, flags: OFlags, len: u64, mode: Mode) -> rustix::io::Result<OwnedFd> {
+        match rustix::fs::openat(&self.descriptor, name, flags | open_flags(len), mode) {
+            // A file that is to be new may exist now, made by the call that was refused.
+            Err(errno) if is_refused(errno) => {
+                rustix::fs::openat(&self.descriptor, name, flags - OFlags::EXCL, mode)
+            }
+            result => result,
+        }
     }
 }
 
@@ -171,7 +187,7 @@ impl SpilledValue {
         // The length is the one that was written, and the file has it: no damage can make this
         // allocation large.
         let mut content = vec![0; self.header.len as usize];
-        self.read_content(file, &mut content)?;
+        self.read_content(&file, &mut content)?;
         Ok(content)
     }
 
@@ -184,52 +200,55 @@ impl SpilledValue {
             "the place for a spilled value has its length"
         );
         let file = self.open_checked()?;
-        self.read_content(file, content)
+        self.read_content(&file, content)
     }
 
     /// Opens the file and compares its size and header with what was written.
-    fn open_checked(&self) -> Result<File, StoreError> {
+    fn open_checked(&self) -> Result<BlockFile, StoreError> {
         let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
-        let mut file =
-            match rustix::fs::openat(&self.folder.descriptor, &self.name, flags, Mode::empty()) {
-                Ok(fd) => File::from(fd),
-                Err(rustix::io::Errno::NOENT) => return Err(self.damaged("its file is gone")),
-                Err(rustix::io::Errno::LOOP) => return Err(self.damaged("its file is a link")),
-                Err(errno) => return Err(StoreError::system("cannot open a spilled value", errno)),
-            };
-        let metadata =
-            file.metadata().map_err(|e| StoreError::system("cannot read a spilled value", e))?;
-        let expected = HEADER_NBYTES as u64 + self.header.len;
+        let file = match self.folder.open(&self.name, flags, self.header.len, Mode::empty()) {
+            Ok(fd) => BlockFile::new(fd),
+            Err(rustix::io::Errno::NOENT) => return Err(self.damaged("its file is gone")),
+            Err(rustix::io::Errno::LOOP) => return Err(self.damaged("its file is a link")),
+            Err(errno) => return Err(StoreError::system("cannot open a spilled value", errno)),
+        };
+        let metadata = file
+            .file()
+            .metadata()
+            .map_err(|error| StoreError::system("cannot read a spilled value", error))?;
+        let expected = BLOCK_NBYTES as u64 + self.header.len;
         if !metadata.is_file() || metadata.len() != expected {
             return Err(self
                 .damaged(format!("its file has {} bytes instead of {expected}", metadata.len())));
         }
-        let mut header = [0; HEADER_NBYTES];
-        self.fill(&mut file, &mut header)?;
-        let found = Header::from_bytes(&header).map_err(|what| self.damaged(what))?;
+        let block = file.read_block(0).map_err(|error| self.unreadable(error))?;
+        let (header, padding) = block.split_at(HEADER_NBYTES);
+        let header = header.try_into().expect("the length of a header");
+        let found = Header::from_bytes(header).map_err(|what| self.damaged(what))?;
         if found != self.header {
             return Err(self.damaged("its file holds another value"));
+        }
+        if padding.iter().any(|byte| *byte != 0) {
+            return Err(self.damaged("its header is followed by something else than zeros"));
         }
         Ok(file)
     }
 
-    fn read_content(&self, mut file: File, content: &mut [u8]) -> Result<(), StoreError> {
+    fn read_content(&self, file: &BlockFile, content: &mut [u8]) -> Result<(), StoreError> {
         let mut hasher = Xxh3::new();
-        for piece in content.chunks_mut(PIECE_NBYTES) {
-            self.fill(&mut file, piece)?;
-            hasher.update(piece);
-        }
+        file.read_from(BLOCK_NBYTES as u64, content, |piece| hasher.update(piece))
+            .map_err(|error| self.unreadable(error))?;
         if hasher.digest() != self.header.checksum {
             return Err(self.damaged("its content does not match its checksum"));
         }
         Ok(())
     }
 
-    fn fill(&self, file: &mut File, bytes: &mut [u8]) -> Result<(), StoreError> {
-        file.read_exact(bytes).map_err(|error| match error.kind() {
+    fn unreadable(&self, error: io::Error) -> StoreError {
+        match error.kind() {
             io::ErrorKind::UnexpectedEof => self.damaged("its file ends too early"),
             _ => StoreError::system("cannot read a spilled value", error),
-        })
+        }
     }
 
     fn damaged(&self, what: impl Into<String>) -> StoreError {
@@ -295,17 +314,6 @@ fn reserve(fd: impl AsFd, nbytes: u64) -> io::Result<()> {
         }
         result => Ok(result?),
     }
-}
-
-/// Writes the content behind the place of the header, and returns the content's checksum.
-fn write_content(file: &mut File, parts: &[&[u8]]) -> io::Result<u64> {
-    let mut hasher = Xxh3::new();
-    file.seek(SeekFrom::Start(HEADER_NBYTES as u64))?;
-    for piece in parts.iter().flat_map(|part| part.chunks(PIECE_NBYTES)) {
-        hasher.update(piece);
-        file.write_all(piece)?;
-    }
-    Ok(hasher.digest())
 }
 
 fn remove_if_left(path: &Path) -> bool {

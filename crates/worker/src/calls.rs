@@ -33,10 +33,13 @@ impl Worker {
             return;
         }
         let mut missing = hashbrown::HashSet::default();
+        let has_large = !self.governor.is_empty();
         for index in calls.run.indices() {
             for input in calls.dependencies(index) {
                 if !self.held.contains(input) {
                     missing.insert(input);
+                } else if has_large {
+                    self.governor.touch(input);
                 }
             }
         }
@@ -125,17 +128,33 @@ impl Worker {
 
     /// Gives ready calls to executors with room, the first in line first.
     pub(crate) fn feed(&mut self) {
+        let is_tight = self.governor.is_tight(&self.held);
         loop {
+            let is_paused = self.governor.is_paused;
+            if is_paused && self.is_running() {
+                return;
+            }
+            // What reads values may make room; what makes new ones waits for the disk.
+            let waits = is_paused && self.governor.waits_for_disk();
             let durations = &self.durations;
             let duration = |id| durations.get(&id).copied().unwrap_or(UNKNOWN_NS);
-            let Some((&key, calls)) = self.ready.first_key_value() else { return };
+            let mut ready = self.ready.iter();
+            let next = ready.find(|(_, calls)| !waits || calls.has_dependencies());
+            let Some((&key, calls)) = next else { return };
             let each = duration(calls.template);
+            let is_alone = calls.alone;
             let room = |executor: &Executor| {
-                if !executor.is_up {
+                if !executor.is_up || executor.is_reserved() {
                     return 0;
+                }
+                if is_alone {
+                    return u32::from(executor.is_free());
                 }
                 let idle = executor.nthreads.saturating_sub(executor.n_given);
                 let depth = FEED_NS * f64::from(executor.nthreads);
+                if is_tight {
+                    return if self.governor.is_paused { idle.min(1) } else { idle };
+                }
                 idle.max(((depth - executor.load_ns(duration)) / each).max(0.0) as u32)
             };
             let best = (0..self.executors.len()).max_by_key(|i| room(&self.executors[*i]));
@@ -154,6 +173,13 @@ impl Worker {
     fn give(&mut self, at: usize, calls: Calls) {
         let id = self.executors[at].id;
         let mut missing = hashbrown::HashSet::default();
+        let mut reads = SmallVec::new();
+        if !self.governor.is_empty() {
+            for index in calls.run.indices() {
+                let inputs = calls.dependencies(index);
+                reads.extend(inputs.into_iter().filter(|task| self.is_large_here(*task)));
+            }
+        }
         let work = match &calls.work {
             CallWork::One { args, dependencies } => {
                 let given = dependencies.iter().map(|task| self.given(*task, id, &mut missing));
@@ -180,12 +206,18 @@ impl Worker {
             return self.wait_for_exports(calls, missing);
         }
         let executor = &mut self.executors[at];
+        executor.alone = calls.alone;
         executor.teach(calls.template, &self.templates);
         for step in &calls.fused {
             executor.teach(*step, &self.templates);
         }
         let Calls { run, attempt, template, label, .. } = calls;
-        executor.give(ExecutorCalls { run, attempt, template, label, work });
+        executor.give(ExecutorCalls { run, attempt, template, label, work }, reads);
+    }
+
+    /// Whether a value is here as bytes, and large enough to matter; live ones are pinned anyway.
+    fn is_large_here(&self, task: TaskId) -> bool {
+        self.governor.get(task).is_some() && matches!(self.held.get(task), Some(Form::Value(_)))
     }
 
     /// An input as an executor can take it; `missing` gets those that live in another one, and
@@ -212,10 +244,16 @@ impl Worker {
         missing: hashbrown::HashSet<TaskId, foldhash::fast::FixedState>,
     ) {
         let mut gone: SmallVec<[TaskId; 2]> = SmallVec::new();
-        for input in &missing {
-            match self.held.get(*input) {
-                Some(Form::Live { executor, .. }) => self.export(*input, executor, None),
-                _ => gone.push(*input),
+        if !self.can_hold_inputs(&calls) {
+            return;
+        }
+        let mut inputs: SmallVec<[TaskId; 4]> = missing.iter().copied().collect();
+        inputs.sort_unstable();
+        for input in inputs {
+            match self.held.get(input) {
+                Some(Form::Live { executor, .. }) => self.export(input, executor, None),
+                Some(Form::Spilled { .. }) => self.want(input),
+                _ => gone.push(input),
             }
         }
         if !gone.is_empty() {
@@ -273,6 +311,7 @@ impl Worker {
                 };
                 out.push(Action::ToScheduler(FromWorker::Answer { id, answer }));
             }
+            FromExecutor::Shared { nbytes } => self.on_shared(id, nbytes, out),
             FromExecutor::Seceded { by } => {
                 let executor = self.executor_mut(id).expect("just seen");
                 executor.nthreads = executor.nthreads.saturating_add_signed(by);
@@ -293,6 +332,7 @@ impl Worker {
             // Nothing of an earlier attempt is to stay.
             run.tasks().for_each(|task| executor.drop_value(task));
         }
+        self.governor.has_ended = true;
         self.observe(given.template, run.count, elapsed_ns);
         let (form, values) = match outcome {
             Outcome::Failed(failure) => {
@@ -327,10 +367,10 @@ impl Worker {
         };
         let nbytes = match &form {
             Form::Value(value) => value.nbytes(),
-            Form::Live { nbytes, .. } => *nbytes,
+            Form::Live { nbytes, .. } | Form::Spilled { nbytes } => *nbytes,
         };
-        self.held.remove(run);
-        self.held.insert(run, form);
+        self.let_go_of_earlier(run);
+        self.keep(run, form, false);
         if mutant("report-sent-twice") {
             let values = values.clone();
             self.progress.push(Progress::Finished { run, attempt, elapsed_ns, nbytes, values });
@@ -427,39 +467,57 @@ impl Worker {
         }
     }
 
-    pub(crate) fn free(&mut self, run: Run) {
-        if mutant("free-ignored") {
-            return;
+    /// The values of an earlier attempt make place; live ones were told to their executor before.
+    fn let_go_of_earlier(&mut self, run: Run) {
+        for gone in self.held.remove(run) {
+            self.let_go_of_record(gone.task);
         }
-        for (executor, task) in self.held.remove(run) {
-            if let Some(executor) = self.executor_mut(executor) {
-                executor.drop_value(task);
-            }
+    }
+
+    pub(crate) fn free(&mut self, run: Run) {
+        if !mutant("free-ignored") {
+            self.let_go(run);
         }
     }
 
     /// An executor died. What ran in it is under suspicion, what only waited in it is not.
-    pub(crate) fn on_executor_lost(&mut self, id: ExecutorId, reason: &str, out: &mut Vec<Action>) {
+    pub(crate) fn on_executor_lost(
+        &mut self,
+        id: ExecutorId,
+        reason: &str,
+        running: Option<&[(TaskId, u32)]>,
+        out: &mut Vec<Action>,
+    ) {
         let Some(at) = self.executors.iter().position(|executor| executor.id == id) else { return };
         let executor = self.executors.remove(at);
-        let mut running = self.options.nthreads;
+        let doomed = self.doomed.take_if(|doom| doom.executor == id);
+        let blamed = blamed(&executor, running, self.options.nthreads);
+        let is_alone = blamed.iter().map(|(run, _)| run.count).sum::<u32>() == 1;
+        for &(run, attempt) in &blamed {
+            match &doomed {
+                Some(doom) => self.out_of_memory(run, attempt, doom, is_alone),
+                None => {
+                    let reason = reason.to_owned();
+                    self.progress.push(Progress::Crashed { run, attempt, reason });
+                }
+            }
+        }
         for given in &executor.given {
-            let (run, attempt) = (given.run, given.attempt);
-            let n = if mutant("all-assigned-blamed") { run.count } else { running.min(run.count) };
-            running = running.saturating_sub(n);
-            if n > 0 {
-                let run = Run::new(run.layer, run.start, n);
-                self.progress.push(Progress::Crashed { run, attempt, reason: reason.to_owned() });
+            let mut rest = vec![given.run];
+            for (run, _) in blamed.iter().filter(|(_, attempt)| *attempt == given.attempt) {
+                rest = rest.into_iter().flat_map(|part| part.without(*run)).collect();
             }
-            if n < run.count {
-                let run = Run::new(run.layer, run.start + n, run.count - n);
-                self.progress.push(Progress::Retracted { run, attempt });
-            }
+            let attempt = given.attempt;
+            let back = rest.into_iter().map(|run| Progress::Retracted { run, attempt });
+            self.progress.extend(back);
         }
         let lost = match mutant("values-of-dead-executor-kept") {
             true => Vec::new(),
             false => self.held.remove_executor(id),
         };
+        for task in lost.iter().flat_map(|run| run.tasks()) {
+            self.let_go_of_record(task);
+        }
         // There is one executor, so all exports were asked of it.
         let mut exporting: Vec<TaskId> = self.exporting.iter().copied().collect();
         exporting.sort_unstable();
@@ -485,6 +543,40 @@ impl Worker {
             self.export(task, successor, Some(value));
         }
     }
+}
+
+/// The calls under suspicion after an executor's death: those that it said it ran, as far as it had
+/// been given them. If it said nothing, as many of the first as it had threads.
+fn blamed(
+    executor: &Executor,
+    running: Option<&[(TaskId, u32)]>,
+    nthreads: u32,
+) -> Vec<(Run, u32)> {
+    if let Some(running) = running {
+        let was_given = |task: &TaskId, attempt: u32| {
+            let has = |run: Run| run.intersect(task.run()).is_some();
+            executor.given.iter().any(|given| given.attempt == attempt && has(given.run))
+        };
+        let mut seen: Vec<(Run, u32)> = (running.iter())
+            .filter(|(task, attempt)| was_given(task, *attempt))
+            .map(|(task, attempt)| (task.run(), *attempt))
+            .collect();
+        seen.dedup();
+        return seen;
+    }
+    let mut left = nthreads;
+    let mut first = Vec::new();
+    for given in &executor.given {
+        let n = match mutant("all-assigned-blamed") {
+            true => given.run.count,
+            false => left.min(given.run.count),
+        };
+        left = left.saturating_sub(n);
+        if n > 0 {
+            first.push((Run::new(given.run.layer, given.run.start, n), given.attempt));
+        }
+    }
+    first
 }
 
 /// The parts of `calls` outside `run`.

@@ -1,5 +1,6 @@
 //! Everything that can happen to a worker, and everything it can ask for.
 
+use crate::governor::Measured;
 use rasker_graph::TaskId;
 use rasker_protocol::{
     ExecutorId, FromExecutor, FromHolder, FromWorker, ToExecutor, ToHolder, ToWorker, Value,
@@ -20,6 +21,9 @@ pub enum Event {
     ExecutorLost {
         executor: ExecutorId,
         reason: String,
+        /// The calls that ran in it, with their attempts, as it had made known; if it had not, the
+        /// ones given first are taken for them.
+        running: Option<Vec<(TaskId, u32)>>,
     },
     FromExecutor {
         executor: ExecutorId,
@@ -39,6 +43,25 @@ pub enum Event {
         worker: WorkerId,
         values: Vec<(TaskId, Option<Value>)>,
     },
+    /// The connection to the scheduler ended, and is to be made anew.
+    SchedulerLost,
+    /// A scheduler let this worker in again, in the same life or another one.
+    Joined {
+        is_same_epoch: bool,
+    },
+    /// The answer to `Spill`: time it took in ns, or why the value could not be written.
+    Spilled {
+        record: u64,
+        nbytes: u64,
+        result: Result<u64, String>,
+    },
+    /// The answer to `Restore`: the value and the time it took in ns, or why it is lost.
+    Restored {
+        record: u64,
+        result: Result<(Value, u64), String>,
+    },
+    /// Comes often while calls run, if there is a limit to memory.
+    Measured(Measured),
     /// Time to say how things are.
     Tick {
         memory_nbytes: u64,
@@ -60,6 +83,27 @@ pub enum Action {
         address: String,
         tasks: Vec<TaskId>,
     },
+    /// Nothing is to be expected of this peer any more.
+    PeerGone {
+        worker: WorkerId,
+    },
+    /// Write a value to disk under a number of its own; answered by `Spilled`.
+    Spill {
+        record: u64,
+        value: Value,
+    },
+    /// Read a value back; answered by `Restored`. Its record stays.
+    Restore {
+        record: u64,
+    },
+    /// A record is not needed any more.
+    Forget {
+        record: u64,
+    },
+    /// Ends an executor at once, as it takes too much memory; `ExecutorLost` follows.
+    KillExecutor(ExecutorId),
+    /// For whoever looks after this worker.
+    Log(String),
     /// The scheduler asked this worker to end.
     Close {
         reason: String,

@@ -19,7 +19,7 @@ pub(crate) struct Given {
     pub attempt: u32,
     pub template: TemplateId,
     pub is_cancelled: bool,
-    /// Live values of this executor that the calls read.
+    /// Live and large values that the calls read.
     pub reads: SmallVec<[TaskId; 2]>,
 }
 
@@ -33,8 +33,9 @@ fn live(input: &Input) -> Option<TaskId> {
 pub(crate) struct Executor {
     pub id: ExecutorId,
     pub is_up: bool,
-    /// Calls that run at once.
+    /// Calls that run at once: one more for each that only waits for others.
     pub nthreads: u32,
+    own_threads: u32,
     /// Calls in the order they were given, less what is done.
     pub given: VecDeque<Given>,
     pub n_given: u32,
@@ -45,8 +46,12 @@ pub(crate) struct Executor {
     dropped: Vec<TaskId>,
     pub out: Vec<ToExecutor>,
     pub recalling: bool,
-    /// Live values that calls in hand read or that are being exported, and how often: they are
-    /// dropped no sooner than these are done.
+    /// Shared memory that it says it has taken, bytes.
+    pub shared_nbytes: u64,
+    /// What it was given last is to have nothing beside it.
+    pub alone: bool,
+    /// Live and large values that calls in hand read or that are being exported, and how often:
+    /// they are dropped no sooner than these are done, and do not leave for the disk.
     pins: Map<TaskId, u32>,
 }
 
@@ -56,6 +61,7 @@ impl Executor {
             id,
             is_up: false,
             nthreads,
+            own_threads: nthreads,
             given: VecDeque::new(),
             n_given: 0,
             known: HashSet::default(),
@@ -64,8 +70,21 @@ impl Executor {
             dropped: Vec::new(),
             out: Vec::new(),
             recalling: false,
+            shared_nbytes: 0,
+            alone: false,
             pins: Map::default(),
         }
+    }
+
+    /// Whether a call is in hand that is to have nothing beside it.
+    pub fn is_reserved(&self) -> bool {
+        self.alone && !self.is_free() && !mutant("alone-not-reserved")
+    }
+
+    /// Whether nothing runs here. Calls that wait for tasks of their own do not count: what they
+    /// wait for may be what is to run here.
+    pub fn is_free(&self) -> bool {
+        self.n_given <= self.nthreads.saturating_sub(self.own_threads)
     }
 
     pub fn teach(&mut self, id: TemplateId, templates: &Map<TemplateId, Template>) {
@@ -76,9 +95,9 @@ impl Executor {
         }
     }
 
-    pub fn give(&mut self, calls: ExecutorCalls) {
+    /// `reads` are inputs in shared memory, which must not leave either.
+    pub fn give(&mut self, calls: ExecutorCalls, mut reads: SmallVec<[TaskId; 2]>) {
         self.n_given += calls.run.count;
-        let mut reads = SmallVec::new();
         match &calls.work {
             ExecutorWork::One { given, .. } => reads.extend(given.iter().filter_map(live)),
             ExecutorWork::Map { inputs, .. } => {
@@ -95,6 +114,10 @@ impl Executor {
         let (run, attempt, template) = (calls.run, calls.attempt, calls.template);
         self.given.push_back(Given { run, attempt, template, is_cancelled: false, reads });
         self.calls.push(calls);
+    }
+
+    pub fn has_pinned(&self, task: TaskId) -> bool {
+        self.pins.contains_key(&task)
     }
 
     pub fn pin(&mut self, task: TaskId) {

@@ -13,6 +13,27 @@ pub(crate) enum Form {
         executor: ExecutorId,
         nbytes: u64,
     },
+    /// On disk only.
+    Spilled {
+        nbytes: u64,
+    },
+}
+
+impl Form {
+    /// Bytes in memory.
+    fn nbytes(&self) -> u64 {
+        match self {
+            Form::Value(value) => value.nbytes(),
+            Form::Live { nbytes, .. } => *nbytes,
+            Form::Spilled { .. } => 0,
+        }
+    }
+}
+
+/// A value that was let go: its task, where it was live, and whether it was one of a stretch.
+pub(crate) struct Gone {
+    pub task: TaskId,
+    pub live_in: Option<(ExecutorId, u64)>,
 }
 
 #[derive(Debug)]
@@ -25,7 +46,9 @@ struct Stretch {
 #[derive(Default, Debug)]
 pub(crate) struct Held {
     layers: Map<LayerId, BTreeMap<u32, Stretch>>,
+    /// Bytes in memory, and those of live values among them.
     pub nbytes: u64,
+    pub live_nbytes: u64,
 }
 
 impl Held {
@@ -34,14 +57,25 @@ impl Held {
         if run.count == 1 && self.get(TaskId::new(run.layer, run.start)).is_some() {
             return;
         }
-        let nbytes = match &form {
-            Form::Value(value) => value.nbytes(),
-            Form::Live { nbytes, .. } => *nbytes,
-        };
-        // Sizes are claims of whoever made the values.
-        self.nbytes = self.nbytes.saturating_add(nbytes);
+        self.count(&form, true);
         let layer = self.layers.entry(run.layer).or_default();
         layer.insert(run.start, Stretch { count: run.count, form });
+    }
+
+    fn count(&mut self, form: &Form, is_more: bool) {
+        let nbytes = form.nbytes();
+        let add = |sum: &mut u64| {
+            // Sizes are claims of whoever made the values.
+            *sum = match is_more {
+                true => sum.saturating_add(nbytes),
+                false => sum.saturating_sub(nbytes),
+            };
+        };
+        add(&mut self.nbytes);
+        match form {
+            Form::Live { .. } => add(&mut self.live_nbytes),
+            Form::Value(_) | Form::Spilled { .. } => {}
+        }
     }
 
     pub fn get(&self, task: TaskId) -> Option<Form> {
@@ -63,21 +97,21 @@ impl Held {
         })
     }
 
-    /// Bytes of a live value took its place.
-    pub fn replace(&mut self, task: TaskId, value: Value) {
+    /// A single value takes another form.
+    pub fn replace(&mut self, task: TaskId, form: Form) {
         let layer = self.layers.get_mut(&task.layer);
-        if let Some(stretch) = layer.and_then(|layer| layer.get_mut(&task.index))
-            && let Form::Live { nbytes, .. } = stretch.form
-        {
-            self.nbytes = self.nbytes.saturating_sub(nbytes).saturating_add(value.nbytes());
-            stretch.form = Form::Value(value);
+        let Some(stretch) = layer.and_then(|layer| layer.get_mut(&task.index)) else { return };
+        if stretch.count == 1 {
+            let before = std::mem::replace(&mut stretch.form, form.clone());
+            self.count(&before, false);
+            self.count(&form, true);
         }
     }
 
-    /// Lets values go. Returns those that were live, by executor.
-    pub fn remove(&mut self, run: Run) -> Vec<(ExecutorId, TaskId)> {
-        let mut live = Vec::new();
-        let Some(layer) = self.layers.get_mut(&run.layer) else { return live };
+    /// Lets values go. Returns those that stood for themselves, not in a column.
+    pub fn remove(&mut self, run: Run) -> Vec<Gone> {
+        let mut singles = Vec::new();
+        let Some(mut layer) = self.layers.remove(&run.layer) else { return singles };
         let from = layer.range(..=run.start).next_back().map_or(run.start, |(start, _)| *start);
         let starts: Vec<u32> = layer.range(from..run.end()).map(|(start, _)| *start).collect();
         for start in starts {
@@ -87,29 +121,27 @@ impl Held {
                 layer.insert(start, stretch);
                 continue;
             };
-            let total = match &stretch.form {
-                Form::Value(value) => value.nbytes(),
-                Form::Live { executor, nbytes } => {
-                    live.push((*executor, TaskId::new(run.layer, start)));
-                    *nbytes
-                }
+            let live_in = match &stretch.form {
+                Form::Live { executor, nbytes } => Some((*executor, *nbytes)),
+                Form::Value(_) | Form::Spilled { .. } => None,
             };
-            let mut kept = 0;
+            if !matches!(stretch.form, Form::Value(Value::Column(_))) {
+                singles.push(Gone { task: TaskId::new(run.layer, start), live_in });
+            }
+            self.count(&stretch.form, false);
             for (first, end) in [(start, gone.start), (gone.end(), whole.end())] {
                 if first < end {
                     let Form::Value(value) = &stretch.form else { continue };
-                    let value = value.slice(first - start, end - first);
-                    kept += value.nbytes();
-                    let stretch = Stretch { count: end - first, form: Form::Value(value) };
-                    layer.insert(first, stretch);
+                    let form = Form::Value(value.slice(first - start, end - first));
+                    self.count(&form, true);
+                    layer.insert(first, Stretch { count: end - first, form });
                 }
             }
-            self.nbytes = self.nbytes.saturating_sub(total.saturating_sub(kept));
         }
-        if layer.is_empty() {
-            self.layers.remove(&run.layer);
+        if !layer.is_empty() {
+            self.layers.insert(run.layer, layer);
         }
-        live
+        singles
     }
 
     /// All live values of an executor that is gone.
@@ -123,9 +155,9 @@ impl Held {
                 let gone =
                     matches!(&stretch.form, Form::Live { executor: e, .. } if *e == executor);
                 if gone {
-                    if let Form::Live { nbytes, .. } = stretch.form {
-                        self.nbytes = self.nbytes.saturating_sub(nbytes);
-                    }
+                    let nbytes = stretch.form.nbytes();
+                    self.nbytes = self.nbytes.saturating_sub(nbytes);
+                    self.live_nbytes = self.live_nbytes.saturating_sub(nbytes);
                     Run::push(&mut runs, TaskId::new(id, *start));
                 }
                 !gone
@@ -140,6 +172,22 @@ impl Held {
             let runs = stretches.iter().map(|(start, s)| Run::new(*layer, *start, s.count));
             runs.flat_map(Run::tasks)
         })
+    }
+
+    /// Everything that is held, with its size, in the order of the tasks.
+    pub fn inventory(&self) -> Vec<(Run, u64)> {
+        let mut all = Vec::new();
+        for (id, layer) in &self.layers {
+            for (start, stretch) in layer {
+                let nbytes = match &stretch.form {
+                    Form::Value(value) => value.nbytes(),
+                    Form::Live { nbytes, .. } | Form::Spilled { nbytes, .. } => *nbytes,
+                };
+                all.push((Run::new(*id, *start, stretch.count), nbytes));
+            }
+        }
+        all.sort_unstable();
+        all
     }
 
     pub fn clear(&mut self) {

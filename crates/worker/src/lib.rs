@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Values are held as stretches of small ones, as encoded bytes, as objects of this process, or
-//! live in the heap of the executor that made them; the last become bytes when somebody else asks.
+//! live in the heap of the executor that made them; the last become bytes when somebody else asks,
+//! or when they have to leave: `governor` keeps the worker within its memory.
 //!
 //! # Invariants
 //!
@@ -17,21 +18,39 @@
 //!   (guarded by `a_call_without_inputs_is_given_back`).
 //! - An executor's death is laid at the door of the calls that ran in it, not of those that
 //!   waited (guarded by `calls_that_only_waited_are_not_blamed`).
+//! - A call that is to be alone has nothing beside it (guarded by
+//!   `a_suspect_runs_with_nothing_beside_it`).
+//! - No call waits for a peer that is gone (guarded by
+//!   `a_call_does_not_wait_for_a_peer_that_is_gone`).
+//! - Inputs of calls in hand are never evicted (guarded by `inputs_in_use_stay_in_memory`).
+//! - What is in memory, coming back or leaving stays within the limit, as long as values can leave
+//!   (guarded by `values_stay_within_the_limit`).
+//! - A value is in memory or on disk, and both are counted (guarded by
+//!   `what_is_spilled_and_what_is_in_memory_is_all_that_is_held`).
+//! - A damaged record is never handed out: its value counts as lost
+//!   (guarded by `a_damaged_record_is_a_lost_value`).
 //!
-//! Reading order: `event`, `worker`, `calls`, `values`, `held`, `executor`, `invariants`.
+//! Reading order: `event`, `worker`, `calls`, `values`, `held`, `membership`, `executor`,
+//! `governor`, `spilling`, `invariants`.
 
 mod calls;
 mod event;
 mod executor;
+mod governor;
 mod held;
 mod invariants;
+mod membership;
+mod spilling;
 mod values;
 mod worker;
 
 pub use event::{Action, Event, ReaderId};
+pub use governor::{Measured, MemoryOptions};
 pub use worker::{Worker, WorkerOptions};
 
 pub(crate) type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
 
+#[cfg(test)]
+mod memory_tests;
 #[cfg(test)]
 mod tests;

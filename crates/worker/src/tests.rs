@@ -1,4 +1,4 @@
-use crate::{Action, Event, Worker, WorkerOptions};
+use crate::{Action, Event, MemoryOptions, Worker, WorkerOptions};
 use rasker_graph::*;
 use rasker_protocol::*;
 use smallvec::smallvec;
@@ -13,7 +13,9 @@ fn run(start: u32, count: u32) -> Run {
 
 /// A worker of one thread whose executor is up.
 fn worker() -> Worker {
-    let options = WorkerOptions { nthreads: 1, shares_objects: false, local_clients: false };
+    let memory = MemoryOptions::default();
+    let options =
+        WorkerOptions { nthreads: 1, shares_objects: false, local_clients: false, memory };
     let mut worker = Worker::new(options);
     worker.start(&mut vec![]);
     worker.handle(Event::ExecutorJoined { executor: EXECUTOR }, &mut vec![]);
@@ -24,7 +26,7 @@ fn calls(run: Run, attempt: u32, work: CallWork) -> Calls {
     let label = Label { name: "inc".into(), key: Key(1), layer: true, text: None };
     let (template, fused, sources) = (TemplateId(1), smallvec![], smallvec![]);
     let priority = Priority::default();
-    Calls { run, attempt, priority, template, fused, label, work, sources }
+    Calls { run, attempt, priority, template, fused, label, work, sources, alone: false }
 }
 
 fn map(run: Run, attempt: u32) -> Calls {
@@ -32,24 +34,24 @@ fn map(run: Run, attempt: u32) -> Calls {
     calls(run, attempt, CallWork::Map { inputs, constants: Blob::EMPTY })
 }
 
-fn reader(run: Run, input: TaskId) -> Calls {
+pub(crate) fn reader(run: Run, input: TaskId) -> Calls {
     calls(run, 0, CallWork::One { args: Blob::EMPTY, dependencies: smallvec![input] })
 }
 
-fn compute(worker: &mut Worker, calls: Vec<Calls>) -> Vec<Action> {
+pub(crate) fn compute(worker: &mut Worker, calls: Vec<Calls>) -> Vec<Action> {
     let message = ToWorker::Compute { templates: vec![], calls, peers: vec![] };
     after(worker, Event::FromScheduler(message))
 }
 
 /// What an event leads to, its turn included.
-fn after(worker: &mut Worker, event: Event) -> Vec<Action> {
+pub(crate) fn after(worker: &mut Worker, event: Event) -> Vec<Action> {
     let mut out = vec![];
     worker.handle(event, &mut out);
     worker.handle(Event::Turn, &mut out);
     out
 }
 
-fn progress(actions: Vec<Action>) -> Vec<Progress> {
+pub(crate) fn progress(actions: Vec<Action>) -> Vec<Progress> {
     let told = actions.into_iter().filter_map(|action| match action {
         Action::ToScheduler(FromWorker::Progress(progress)) => Some(progress),
         _ => None,
@@ -129,7 +131,7 @@ fn calls_that_only_waited_are_not_blamed() {
     let mut worker = worker_with_short_calls();
     compute(&mut worker, vec![map(run(0, 5), 2), map(run(20, 3), 0)]);
     let reason = "killed".to_owned();
-    let lost = Event::ExecutorLost { executor: EXECUTOR, reason: reason.clone() };
+    let lost = Event::ExecutorLost { executor: EXECUTOR, reason: reason.clone(), running: None };
     let actions = after(&mut worker, lost);
     assert!(actions.contains(&Action::StartExecutor(ExecutorId(1))));
     let expected = [
@@ -173,4 +175,115 @@ fn a_recalled_attempt_leaves_no_earlier_value() {
     let actions = after(&mut worker, Event::FromExecutor { executor: EXECUTOR, message });
     let drop = Action::ToExecutor(EXECUTOR, ToExecutor::Drop(vec![live.run()]));
     assert!(actions.contains(&drop), "{actions:?}");
+}
+
+#[test]
+fn a_suspect_runs_with_nothing_beside_it() {
+    let given = |actions: &[Action]| -> Vec<Run> {
+        let calls = actions.iter().filter_map(|action| match action {
+            Action::ToExecutor(_, ToExecutor::Calls(calls)) => Some(calls),
+            _ => None,
+        });
+        calls.flatten().map(|calls| calls.run).collect()
+    };
+    let mut worker = worker_with_short_calls();
+    assert_eq!(given(&compute(&mut worker, vec![map(run(0, 1), 0)])), [run(0, 1)]);
+    let mut suspect = map(run(1, 1), 1);
+    suspect.alone = true;
+    // It waits until the executor is empty, and the others until it is through.
+    assert_eq!(given(&compute(&mut worker, vec![suspect, map(run(2, 2), 0)])), []);
+    let done = |worker: &mut Worker, run: Run, attempt| {
+        let outcome = values(run.count);
+        let done = Done { run, attempt, elapsed_ns: 100, outcome };
+        let message = FromExecutor::Done(vec![done]);
+        given(&after(worker, Event::FromExecutor { executor: EXECUTOR, message }))
+    };
+    assert_eq!(done(&mut worker, run(0, 1), 0), [run(1, 1)]);
+    assert_eq!(given(&compute(&mut worker, vec![map(run(4, 1), 0)])), []);
+    assert_eq!(done(&mut worker, run(1, 1), 1), [run(2, 2), run(4, 1)]);
+}
+
+#[test]
+fn a_suspect_that_waits_for_its_own_tasks_lets_them_run() {
+    let given = |actions: &[Action]| -> Vec<Run> {
+        let calls = actions.iter().filter_map(|action| match action {
+            Action::ToExecutor(_, ToExecutor::Calls(calls)) => Some(calls),
+            _ => None,
+        });
+        calls.flatten().map(|calls| calls.run).collect()
+    };
+    let alone = |run: Run| {
+        let mut calls = map(run, 1);
+        calls.alone = true;
+        calls
+    };
+    let mut worker = worker_with_short_calls();
+    assert_eq!(given(&compute(&mut worker, vec![alone(run(0, 1))])), [run(0, 1)]);
+    assert_eq!(given(&compute(&mut worker, vec![alone(run(1, 1)), map(run(2, 1), 0)])), []);
+    let message = FromExecutor::Seceded { by: 1 };
+    let actions = after(&mut worker, Event::FromExecutor { executor: EXECUTOR, message });
+    assert_eq!(given(&actions), [run(1, 1)]);
+}
+
+#[test]
+fn a_worker_that_joins_again_tells_what_it_still_holds() {
+    let mut worker = worker_with_short_calls();
+    compute(&mut worker, vec![map(run(0, 4), 0), map(run(10, 2), 0)]);
+    done(&mut worker, run(0, 4), 0, values(4));
+    after(&mut worker, Event::SchedulerLost);
+    // What runs on is not told: nobody asked this incarnation for it.
+    worker.handle(
+        Event::FromExecutor {
+            executor: EXECUTOR,
+            message: FromExecutor::Done(vec![Done {
+                run: run(10, 2),
+                attempt: 0,
+                elapsed_ns: 100,
+                outcome: values(2),
+            }]),
+        },
+        &mut vec![],
+    );
+    let told = after(&mut worker, Event::Joined { is_same_epoch: true });
+    let [Action::ToScheduler(FromWorker::Inventory(held))] = &told[..] else { panic!("{told:?}") };
+    assert_eq!(held.iter().map(|(run, _)| *run).collect::<Vec<_>>(), [run(0, 4), run(10, 2)]);
+    // A scheduler of another life gives the same names to other values.
+    after(&mut worker, Event::SchedulerLost);
+    after(&mut worker, Event::Joined { is_same_epoch: false });
+    assert!(!worker.held.contains(TaskId::new(LAYER, 0)));
+    assert!(worker.is_idle(), "{}", worker.leftovers());
+}
+
+#[test]
+fn a_call_does_not_wait_for_a_peer_that_is_gone() {
+    let mut worker = worker();
+    let (input, copied) = (TaskId::new(LayerId(9), 0), TaskId::new(LayerId(9), 1));
+    let mut calls = reader(run(1, 1), input);
+    calls.sources.push(Source { run: input.run(), worker: PEER, nbytes: 8 });
+    compute(&mut worker, vec![calls]);
+    let source = Source { run: copied.run(), worker: PEER, nbytes: 8 };
+    after(&mut worker, Event::FromScheduler(ToWorker::Copy(vec![source])));
+    let told = progress(after(&mut worker, Event::FromScheduler(ToWorker::PeersGone(vec![PEER]))));
+    let missing =
+        Progress::Missing { task: TaskId::new(LAYER, 1), attempt: 0, inputs: vec![(input, PEER)] };
+    assert_eq!(told, [missing, Progress::NotCopied { runs: vec![copied.run()] }]);
+    assert!(worker.is_idle(), "{}", worker.leftovers());
+    // What it says after all is of no use.
+    let value = Value::Column(Column::range(0, 1, 1));
+    let late = Event::Fetched { worker: PEER, values: vec![(copied, Some(value))] };
+    assert_eq!(progress(after(&mut worker, late)), []);
+    assert!(worker.is_idle(), "{}", worker.leftovers());
+}
+
+#[test]
+fn a_copy_that_was_asked_for_is_kept() {
+    let mut worker = worker();
+    let task = TaskId::new(LayerId(9), 0);
+    let source = Source { run: task.run(), worker: PEER, nbytes: 8 };
+    let actions = after(&mut worker, Event::FromScheduler(ToWorker::Copy(vec![source])));
+    assert!(matches!(&actions[..], [Action::Fetch { worker: PEER, .. }]));
+    let values = vec![(task, Some(Value::Column(Column::range(0, 1, 1))))];
+    let told = progress(after(&mut worker, Event::Fetched { worker: PEER, values }));
+    assert!(matches!(&told[..], [Progress::Copied { .. }]));
+    assert!(worker.held.contains(task));
 }

@@ -9,29 +9,33 @@ use rasker_protocol::{Failure, FromHolder, Progress, ToHolder, Value, WorkerId};
 use std::sync::Arc;
 
 impl Worker {
-    pub(crate) fn on_fetched(&mut self, _from: WorkerId, values: Vec<(TaskId, Option<Value>)>) {
+    pub(crate) fn on_fetched(&mut self, from: WorkerId, values: Vec<(TaskId, Option<Value>)>) {
         for (task, value) in values {
-            if self.fetching.remove(&task).is_none() {
+            // It may have been sent for elsewhere since.
+            if self.fetching.get(&task) != Some(&from) {
                 continue;
             }
+            self.fetching.remove(&task);
             // Nobody may wait for it any more; then it is not kept.
             let wanted = self.wanted_by.get(&task).is_some_and(|numbers| {
                 numbers.iter().any(|number| self.waiting.contains_key(number))
             });
-            if !wanted {
+            let is_copy = self.copying.contains(&task);
+            if !wanted && !is_copy {
                 sometimes("an input came that nobody wanted any more");
             }
             if let Some(value) = value.filter(|value| value.fits(1))
-                && wanted
+                && (wanted || is_copy)
             {
+                self.copying.remove(&task);
                 let nbytes = value.nbytes();
-                self.held.insert(task.run(), Form::Value(value));
+                self.keep(task.run(), Form::Value(value), true);
                 if !mutant("copy-not-told") {
                     self.progress.push(Progress::Copied { run: task.run(), nbytes });
                 }
                 self.arrived(task, true);
             } else {
-                self.arrived(task, false);
+                self.not_fetched(task);
             }
         }
     }
@@ -46,7 +50,7 @@ impl Worker {
         match message {
             ToHolder::Put { id, values } => {
                 for (task, value) in values.into_iter().filter(|(_, value)| value.fits(1)) {
-                    self.held.insert(task.run(), Form::Value(value));
+                    self.keep(task.run(), Form::Value(value), false);
                 }
                 out.push(Action::Reply(reader, FromHolder::Stored { id }));
             }
@@ -72,6 +76,11 @@ impl Worker {
                     request.left += 1;
                     self.requests_for.entry(task).or_default().push(number);
                     self.export(task, executor, None);
+                }
+                Some(Form::Spilled { .. }) => {
+                    request.left += 1;
+                    self.requests_for.entry(task).or_default().push(number);
+                    self.want(task);
                 }
                 Some(Form::Value(value @ Value::Object { .. })) if !local => {
                     let Some(executor) = self.executors.first().map(|e| e.id) else {
@@ -102,6 +111,34 @@ impl Worker {
         self.exporting.remove(&task);
         // A value that is not one value is none.
         let value = value.map(|value| value.filter(|value| value.fits(1)));
+        self.answer_requests(task, &value, out);
+        match value {
+            Ok(Some(value)) => {
+                // A live value stays alive beside its bytes only as long as its executor keeps it.
+                if !self.options.shares_objects {
+                    self.take_bytes(task, value.clone());
+                }
+                self.on_demoted(task, Some(value), out);
+                self.arrived(task, true);
+            }
+            Ok(None) => {
+                self.on_demoted(task, None, out);
+                self.arrived(task, false);
+            }
+            Err(failure) => {
+                self.on_demoted(task, None, out);
+                self.fail_readers(task, &failure);
+            }
+        }
+    }
+
+    /// Readers that wait for a value get it.
+    pub(crate) fn answer_requests(
+        &mut self,
+        task: TaskId,
+        value: &Result<Option<Value>, Arc<Failure>>,
+        out: &mut Vec<Action>,
+    ) {
         for number in self.requests_for.remove(&task).unwrap_or_default() {
             let Some(request) = self.requests.get_mut(&number) else { continue };
             request.values.push((task, value.clone()));
@@ -111,22 +148,13 @@ impl Worker {
                 self.reply(request, out);
             }
         }
-        match value {
-            Ok(Some(value)) => {
-                // A live value stays alive beside its bytes only as long as its executor keeps it.
-                if !self.options.shares_objects {
-                    self.take_bytes(task, value);
-                }
-                self.arrived(task, true);
-            }
-            Ok(None) => self.arrived(task, false),
-            Err(failure) => self.fail_readers(task, &failure),
-        }
     }
 
     fn take_bytes(&mut self, task: TaskId, value: Value) {
-        if let Some(Form::Live { executor, .. }) = self.held.get(task) {
-            self.held.replace(task, value);
+        if let Some(Form::Live { executor, nbytes }) = self.held.get(task) {
+            self.governor.on_live_gone(nbytes);
+            self.governor.resize(task, value.nbytes());
+            self.held.replace(task, Form::Value(value));
             if let Some(executor) = self.executor_mut(executor) {
                 executor.drop_value(task);
             }

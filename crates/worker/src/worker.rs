@@ -3,14 +3,16 @@
 use crate::Map;
 use crate::event::{Action, Event, ReaderId};
 use crate::executor::Executor;
+use crate::governor::{Governor, MemoryOptions};
 use crate::held::Held;
+use crate::spilling::Doom;
 use hashbrown::HashSet;
 use rasker_graph::{Run, TaskId, Template, TemplateId};
 use rasker_protocol::{
     Calls, Datum, ExecutorId, FromHolder, FromWorker, Label, Priority, Progress, ToExecutor,
     ToWorker, Value, WorkerId, WorkerStatus,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// How a worker is set up.
 #[derive(Clone, Debug)]
@@ -20,6 +22,7 @@ pub struct WorkerOptions {
     pub shares_objects: bool,
     /// Clients of the scheduler live in this process too, so objects may ride with reports.
     pub local_clients: bool,
+    pub memory: MemoryOptions,
 }
 
 /// A call whose inputs are not all here.
@@ -49,6 +52,8 @@ pub struct Worker {
     pub(crate) wanted_by: Map<TaskId, Vec<u64>>,
     /// Inputs on their way, and from whom.
     pub(crate) fetching: Map<TaskId, WorkerId>,
+    /// Of those on their way, the ones that are to stay.
+    pub(crate) copying: HashSet<TaskId, foldhash::fast::FixedState>,
     pub(crate) to_fetch: BTreeMap<WorkerId, Vec<TaskId>>,
     pub(crate) exporting: HashSet<TaskId, foldhash::fast::FixedState>,
     pub(crate) requests: Map<u64, Request>,
@@ -58,13 +63,26 @@ pub struct Worker {
     pub(crate) executors: Vec<Executor>,
     pub(crate) n_executors: u32,
     pub(crate) progress: Vec<Progress>,
+    /// There is no scheduler now.
+    pub(crate) is_parted: bool,
     pub(crate) labels: BTreeMap<Run, Label>,
     pub(crate) n_disbelieved: u64,
+    pub(crate) governor: Governor,
+    /// Spilled values that are to come back as there is room.
+    pub(crate) to_restore: VecDeque<TaskId>,
+    /// Records on disk that are to go.
+    pub(crate) forgotten: Vec<u64>,
+    /// The executor that is being ended for its memory.
+    pub(crate) doomed: Option<Doom>,
 }
 
 impl Worker {
     pub fn new(options: WorkerOptions) -> Worker {
         Worker {
+            governor: Governor::new(options.memory),
+            to_restore: VecDeque::new(),
+            forgotten: Vec::new(),
+            doomed: None,
             options,
             held: Held::default(),
             templates: Map::default(),
@@ -74,6 +92,7 @@ impl Worker {
             n_waiting: 0,
             wanted_by: Map::default(),
             fetching: Map::default(),
+            copying: HashSet::default(),
             to_fetch: BTreeMap::new(),
             exporting: HashSet::default(),
             requests: Map::default(),
@@ -83,6 +102,7 @@ impl Worker {
             executors: Vec::new(),
             n_executors: 0,
             progress: Vec::new(),
+            is_parted: false,
             labels: BTreeMap::new(),
             n_disbelieved: 0,
         }
@@ -105,8 +125,8 @@ impl Worker {
                     executor.is_up = true;
                 }
             }
-            Event::ExecutorLost { executor, reason } => {
-                self.on_executor_lost(executor, &reason, out)
+            Event::ExecutorLost { executor, reason, running } => {
+                self.on_executor_lost(executor, &reason, running.as_deref(), out)
             }
             Event::FromExecutor { executor, message } => self.on_executor(executor, message, out),
             Event::Request { reader, local, message } => {
@@ -116,10 +136,20 @@ impl Worker {
                 self.requests.retain(|_, request| request.reader != reader);
             }
             Event::Fetched { worker, values } => self.on_fetched(worker, values),
+            Event::Spilled { record, nbytes, result } => {
+                self.on_spilled(record, nbytes, result, out)
+            }
+            Event::Restored { record, result } => self.on_restored(record, result, out),
+            Event::Measured(measured) => self.on_measured(measured, out),
             Event::Tick { memory_nbytes } => {
-                let status = self.status(memory_nbytes);
+                self.governor.tick();
+                let used = self.governor.used(&self.held);
+                let is_on = self.governor.is_on();
+                let status = self.status(if is_on { used } else { memory_nbytes });
                 out.push(Action::ToScheduler(FromWorker::Status(status)));
             }
+            Event::SchedulerLost => self.part(),
+            Event::Joined { is_same_epoch } => self.rejoin(is_same_epoch, out),
             Event::Turn => self.turn(out),
         }
     }
@@ -156,7 +186,12 @@ impl Worker {
                 out.push(Action::ToScheduler(FromWorker::Answer { id, answer }));
             }
             ToWorker::Restart => self.restart(out),
-            ToWorker::Close { reason } => out.push(Action::Close { reason }),
+            ToWorker::Copy(sources) => self.copy(sources),
+            ToWorker::PeersGone(gone) => self.on_peers_gone(&gone, out),
+            // Where a worker can join again, its connection is ended before this gets here.
+            ToWorker::Dismissed { reason } | ToWorker::Close { reason } => {
+                out.push(Action::Close { reason });
+            }
         }
     }
 
@@ -169,22 +204,30 @@ impl Worker {
         for executor in &self.executors {
             let running = executor.given.iter().take(executor.nthreads as usize);
             for given in running {
-                let found =
-                    self.labels.range(..=Run { start: given.run.start, ..given.run }).next_back();
-                let key = found.map_or(String::new(), |(_, label)| label.of(given.run.start));
+                let key = self.key_of(TaskId::new(given.run.layer, given.run.start));
                 keys.push(Datum::Text(key));
             }
         }
         Datum::List(keys)
     }
 
-    fn restart(&mut self, out: &mut Vec<Action>) {
+    /// The key of a task, as its user knows it.
+    pub(crate) fn key_of(&self, task: TaskId) -> String {
+        let until = Run::new(task.layer, task.index, u32::MAX);
+        let found = self.labels.range(..=until).next_back();
+        found.map_or(String::new(), |(_, label)| label.of(task.index))
+    }
+
+    pub(crate) fn restart(&mut self, out: &mut Vec<Action>) {
+        self.forgotten.extend(self.governor.clear());
+        self.to_restore.clear();
         self.held.clear();
         self.templates.clear();
         self.ready.clear();
         self.waiting.clear();
         self.wanted_by.clear();
         self.fetching.clear();
+        self.copying.clear();
         self.to_fetch.clear();
         self.exporting.clear();
         self.labels.clear();
@@ -202,9 +245,14 @@ impl Worker {
         self.start(out);
     }
 
-    fn status(&self, memory_nbytes: u64) -> WorkerStatus {
+    pub(crate) fn status(&self, memory_nbytes: u64) -> WorkerStatus {
+        let (is_paused, is_crowded) = self.governor.told;
         WorkerStatus {
             memory_nbytes,
+            is_paused,
+            is_crowded,
+            spilled_nbytes: self.governor.away_nbytes(),
+            disk: self.governor.disk,
             held_nbytes: self.held.nbytes,
             running: self.executors.iter().map(|e| e.n_given).sum(),
             ready: self.ready.values().map(|calls| calls.run.count).sum(),
@@ -214,7 +262,8 @@ impl Worker {
     /// Feeds the executors and says what the batch has gathered.
     fn turn(&mut self, out: &mut Vec<Action>) {
         self.feed();
-        for (worker, tasks) in std::mem::take(&mut self.to_fetch) {
+        self.govern(out);
+        for (worker, tasks) in self.fetches_now() {
             let address = self.peers.get(&worker).cloned().unwrap_or_default();
             out.push(Action::Fetch { worker, address, tasks });
         }
@@ -222,15 +271,44 @@ impl Worker {
             let id = executor.id;
             executor.speak(|message| out.push(Action::ToExecutor(id, message)));
         }
-        if !self.progress.is_empty() {
+        if self.is_parted {
+            self.progress.clear();
+        } else if !self.progress.is_empty() {
             let progress = std::mem::take(&mut self.progress);
             out.push(Action::ToScheduler(FromWorker::Progress(progress)));
         }
     }
 
+    /// What is to be fetched now: where memory is short, what runs or leaves comes first.
+    fn fetches_now(&mut self) -> BTreeMap<WorkerId, Vec<TaskId>> {
+        let can_wait = self.is_running() || self.governor.is_moving();
+        if can_wait && self.governor.is_tight(&self.held) {
+            return BTreeMap::new();
+        }
+        std::mem::take(&mut self.to_fetch)
+    }
+
     pub(crate) fn reply(&mut self, request: Request, out: &mut Vec<Action>) {
         let Request { reader, id, values, .. } = request;
         out.push(Action::Reply(reader, FromHolder::Got { id, values }));
+    }
+
+    /// Whether executors have calls in hand.
+    pub fn is_running(&self) -> bool {
+        self.executors.iter().any(|executor| executor.n_given > 0)
+    }
+
+    /// Whether memory is to be measured often.
+    pub fn wants_measuring(&self) -> bool {
+        let governor = &self.governor;
+        governor.is_on() && (self.is_running() || governor.is_paused || governor.is_moving())
+    }
+
+    /// Memory that may be taken until an executor has to be ended, bytes; none without a limit.
+    pub fn memory_left(&self) -> Option<u64> {
+        let options = &self.governor.options;
+        let used = self.governor.used(&self.held);
+        self.governor.is_on().then(|| options.limit_nbytes.saturating_sub(used))
     }
 
     /// Whether nothing is held, running or under way: the end of a clean run.
@@ -239,9 +317,11 @@ impl Worker {
             && self.ready.is_empty()
             && self.waiting.is_empty()
             && self.fetching.is_empty()
+            && self.copying.is_empty()
             && self.exporting.is_empty()
             && self.wanted_by.is_empty()
             && self.requests.is_empty()
+            && self.governor.is_empty()
             && self.executors.iter().all(|executor| executor.given.is_empty())
     }
 

@@ -64,7 +64,7 @@ _HOMES = {
 }
 _EXCEPTIONS = frozenset(
     "CancelledError FutureCancelledError KilledWorker NoValidWorkerError Reschedule TimeoutError "
-    "LostError SchedulerClosedError WorkerStartTimeoutError".split()
+    "LostError SchedulerClosedError TaskOutOfMemory WorkerStartTimeoutError".split()
 )
 _MESSAGES = frozenset(("print", "warn"))
 _MODULES = frozenset(

@@ -18,7 +18,20 @@ def shape(what: str, answer: Any, argument: Any, address: str) -> Any:
     if what == "scheduler_info":
         for worker in answer["workers"].values():
             worker["type"] = "Worker"
-            worker["metrics"] = {"memory": worker["memory"], "managed_bytes": worker["held"]}
+            worker["status"] = "paused" if worker["paused"] else "running"
+            worker["metrics"] = {
+                "memory": worker["memory"],
+                "managed_bytes": worker["held"],
+                "spilled_bytes": worker["spilled"],
+                "paused": worker["paused"],
+                "disk": {
+                    "written_bytes": worker.pop("disk_written"),
+                    "write_seconds": worker.pop("disk_write_ns") / 1e9,
+                    "read_bytes": worker.pop("disk_read"),
+                    "read_seconds": worker.pop("disk_read_ns") / 1e9,
+                    "lost_values": worker.pop("disk_lost"),
+                },
+            }
         return {**answer, "address": address, "id": f"Scheduler-{address}"}
     if what == "nthreads":
         return _named({name: w["nthreads"] for name, w in answer["workers"].items()}, argument)
@@ -37,6 +50,8 @@ def shape(what: str, answer: Any, argument: Any, address: str) -> Any:
         for topic, time, message in answer:
             topics.setdefault(topic, []).append((time, message))
         return {topic: tuple(events) for topic, events in topics.items()}
+    if what == "retire_workers":
+        return {name: {"address": name} for name in answer}
     if what == "explain":
         return f"{answer['state']}: {answer['reason']}"
     if what == "call_stack":

@@ -42,7 +42,9 @@ class ClientQueries:
         -------
         dict
             With 'type', 'id', 'address' and 'workers' (address to dict with 'nthreads',
-            'memory_limit' in bytes, 'name', 'resources' …).
+            'memory_limit' in bytes, 'name', 'status', 'resources', and 'metrics': 'memory' in use,
+            'managed_bytes' of values in memory, 'spilled_bytes' on disk, whether it is 'paused',
+            and what the 'disk' has done).
         """
 
         def ask() -> Any:
@@ -175,6 +177,64 @@ class ClientQueries:
         str
         """
         return self._query("explain", key.key if isinstance(key, Future) else key)
+
+    def retire_workers(self, workers: Any = None, names: Any = None, **kwargs: Any) -> Any:
+        """Let workers end without losing what only they hold.
+
+        They get no more work, finish what they run, hand their results to other workers, and end.
+        A worker whose results have nowhere to go stays.
+
+        Parameters
+        ----------
+        workers, names : str or list of str
+            Addresses, names or hosts.
+
+        Returns
+        -------
+        dict of str to dict
+            The workers that ended, by address.
+
+        Raises
+        ------
+        ValueError
+            If no worker is named.
+        """
+        named = [*(worker_list(workers) or []), *(worker_list(names) or [])]
+        if not named:
+            raise ValueError("no worker is named; name those that are to end")
+        return self._query("retire_workers", named)
+
+    def replicate(
+        self, futures: Any, n: int | None = None, workers: Any = None, **kwargs: Any
+    ) -> Any:
+        """Copy results to more workers.
+
+        Parameters
+        ----------
+        futures : futures or collections
+            Those that have no result yet are left out.
+        n : int, optional
+            How many workers are to hold each; default: all of them.
+        workers : str or list of str, optional
+            Where copies may go; default: anywhere.
+        """
+        named = list(worker_list(workers) or [])
+        return self._query("replicate", (self._keys(futures), n or 2**31, named))
+
+    def rebalance(self, futures: Any = None, workers: Any = None, **kwargs: Any) -> Any:
+        """Move results from full workers to others.
+
+        Results that tasks wait for stay where they are.
+
+        Parameters
+        ----------
+        futures : futures or collections, optional
+            Default: all results.
+        workers : str or list of str, optional
+            Default: all workers.
+        """
+        named = list(worker_list(workers) or [])
+        return self._query("rebalance", (self._keys(futures) or [], named))
 
     def wait_for_workers(self, n_workers: int, timeout: Any = None) -> Any:
         """Wait until as many workers have joined.

@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-from rasker.distributed.machine import memory_limit_of, shape_of
+from rasker.distributed.machine import memory_limit_of, memory_shares, shape_of
 from rasker.distributed.not_built import not_built
 
 _MEANINGLESS = frozenset(
@@ -48,9 +48,12 @@ class LocalCluster:
         The name of a network interface instead of `host`.
     memory_limit : int, float or str, bytes, default 'auto'
         Of one worker: 'auto' shares the memory, a float up to 1 is a part of it, '4GiB', 0 for
-        none.
+        none.  Values beyond the share 'distributed.worker.memory.target' go to disk; a task that
+        takes all of the memory fails with `TaskOutOfMemory`.  With ``processes=False`` the limit
+        holds for values only: a task in a thread of this process cannot be ended.
     local_directory : str, optional
-        Where workers spill.
+        Where workers spill, in private folders that go with them; default: the configuration key
+        'temporary-directory', or the system's folder for temporary files.
     resources : dict of str to float, optional
         What each worker offers.
     preload : list of str, optional
@@ -119,6 +122,8 @@ class LocalCluster:
         if interface is not None:
             host = _address_of(interface)
         self._given_name = name
+        from rasker import config
+
         inproc = (protocol or "").startswith("inproc") or not processes
         listen = None
         if not inproc or host is not None or scheduler_port:
@@ -128,8 +133,9 @@ class LocalCluster:
             "threads_per_worker": self.threads_per_worker,
             "processes": processes,
             "memory_limit": self.memory_limit,
+            "memory": memory_shares(),
             "name": name,
-            "local_directory": local_directory,
+            "local_directory": local_directory or config.get("temporary-directory", None),
             "resources": resources,
             "listen": listen,
             "preload": [preload] if isinstance(preload, str) else list(preload),
@@ -287,7 +293,7 @@ _LATER = {
     "observed": "use client.scheduler_info()",
     "plan": "use client.scheduler_info()",
     "requested": "use client.scheduler_info()",
-    "scale_down": "use client.retire_workers when it is built",
+    "scale_down": "use client.retire_workers",
     "scale_up": "start `rasker worker ADDRESS`",
     "start_worker": "start `rasker worker ADDRESS`",
     "sync": "methods of the cluster block by themselves",

@@ -15,13 +15,56 @@ if TYPE_CHECKING:
 def memory_total() -> int:
     """Memory that this process and its children may use, bytes."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+    for path in _limit_files():
         try:
             with open(path, encoding="ascii") as stream:
                 limits.append(int(stream.read()))
         except (OSError, ValueError):
             pass  # no such control group, or "max"
     return min(n for n in limits if n > 0)
+
+
+def _limit_files() -> list[str]:
+    """The files that may limit this process: of its control group and of those around it."""
+    files = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8") as stream:
+            lines = stream.read().splitlines()
+    except OSError:
+        return files
+    roots: tuple[str, ...]
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":
+            roots, name = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"), "memory.max"
+        elif "memory" in controllers.split(","):
+            roots, name = (f"/sys/fs/cgroup/{controllers}",), "memory.limit_in_bytes"
+        else:
+            continue
+        while group.strip("/"):
+            files.extend(f"{root}/{group.strip('/')}/{name}" for root in roots)
+            group = os.path.dirname(group)
+    return files
+
+
+def memory_shares() -> dict[str, float]:
+    """What the configuration says of the steps by which a worker keeps within its memory."""
+    from rasker import config
+
+    shares: dict[str, float] = {}
+    for name in ("target", "spill", "pause", "terminate"):
+        value = config.get(f"distributed.worker.memory.{name}", None)
+        if value is not None:
+            shares[name] = float(value)
+            if not 0 <= shares[name] <= 1:
+                raise ValueError(
+                    f"distributed.worker.memory.{name} is a share from 0 to 1 or False, "
+                    f"not {value!r}"
+                )
+    most = config.get("distributed.worker.memory.max-spill", False)
+    if most is not False and most is not None:
+        shares["max-spill"] = float(parse_bytes(most))
+    return shares
 
 
 def memory_limit_of(given: Any, n_workers: int) -> int:

@@ -1,7 +1,8 @@
 //! What a task costs the scheduler machine alone: its workers answer at once.
 //!
-//! `zero_worker [--most 10000000]` prints a table: time in the machine per task, from submission
-//! to the last report and for the release, and bytes per task while all values are held.
+//! `zero_worker [--most 10000000] [--shapes tree,random] [--workers 2,24,168]` prints a table: time
+//! in the machine per task, from submission to the last report and for the release, and bytes per
+//! task while all values are held.
 
 use rasker_graph::*;
 use rasker_protocol::*;
@@ -22,7 +23,7 @@ struct Cluster {
 
 impl Cluster {
     fn new(n_workers: u32) -> Cluster {
-        let (scheduler, out, spent) = (Scheduler::new(), Vec::new(), Duration::ZERO);
+        let (scheduler, out, spent) = (Scheduler::default(), Vec::new(), Duration::ZERO);
         let mut cluster = Cluster { scheduler, out, spent, n_finished: 0, n_messages: 0 };
         cluster.event(Event::ClientJoined { client: CLIENT, name: "zero".into() });
         for id in 0..n_workers {
@@ -160,23 +161,28 @@ fn measure(shape: &str, n_workers: u32, layer: Layer) {
     );
 }
 
+/// What follows an option on the command line.
+fn option(name: &str) -> Option<String> {
+    let mut arguments = std::env::args().skip_while(|argument| argument != name);
+    arguments.nth(1)
+}
+
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    let at = arguments.iter().position(|argument| argument == "--most");
-    let most = at.and_then(|at| arguments.get(at + 1)?.parse().ok()).unwrap_or(10_000_000);
+    let most = option("--most").and_then(|most| most.parse().ok()).unwrap_or(10_000_000);
+    let chosen = option("--shapes");
+    let workers = option("--workers").unwrap_or_else(|| "2,24,168".to_owned());
     println!(
         "{:<12}{:>10}{:>9}{:>12}{:>12}{:>10}{:>12}",
         "shape", "tasks", "workers", "run µs", "release µs", "bytes", "messages"
     );
-    let shapes: [(&str, fn(u32) -> Layer, &[u32]); 4] = [
-        ("independent", independent, &[10_000, 100_000, 1_000_000, 10_000_000]),
-        ("tree", tree, &[10_000, 100_000, 1_000_000]),
-        ("merge", merge, &[10_000, 100_000, 1_000_000]),
-        ("random", random, &[10_000, 100_000, 1_000_000]),
-    ];
-    for (shape, make, counts) in shapes {
-        for &count in counts.iter().filter(|count| **count <= most) {
-            for n_workers in [2, 24, 168] {
+    let shapes: [(&str, fn(u32) -> Layer); 4] =
+        [("independent", independent), ("tree", tree), ("merge", merge), ("random", random)];
+    for (shape, make) in shapes {
+        if chosen.as_ref().is_some_and(|chosen| !chosen.split(',').any(|name| name == shape)) {
+            continue;
+        }
+        for count in [10_000, 100_000, 1_000_000, 10_000_000].into_iter().filter(|n| *n <= most) {
+            for n_workers in workers.split(',').filter_map(|n| n.parse().ok()) {
                 measure(shape, n_workers, make(count));
             }
         }

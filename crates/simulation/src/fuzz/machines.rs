@@ -7,7 +7,7 @@ use rasker_client::{Client, NewTask};
 use rasker_graph::*;
 use rasker_protocol::*;
 use rasker_scheduler::{Action, Event, Scheduler};
-use rasker_worker::{Event as WorkerEvent, ReaderId, Worker, WorkerOptions};
+use rasker_worker::{Event as WorkerEvent, MemoryOptions, ReaderId, Worker, WorkerOptions};
 
 /// Messages of one input.
 const MOST: u32 = 200;
@@ -48,7 +48,7 @@ fn innocent_work() -> FromClient {
 
 /// A scheduler with a client whose map is done, on a worker that tells the truth.
 fn peaceful() -> Scheduler {
-    let mut scheduler = Scheduler::new();
+    let mut scheduler = Scheduler::default();
     let mut out = Vec::new();
     let mut events = vec![
         Event::ClientJoined { client: INNOCENT, name: "innocent".into() },
@@ -148,7 +148,9 @@ pub fn scheduler(bytes: &[u8]) {
 /// An executor, readers and peers that say anything.
 pub fn worker(bytes: &[u8]) {
     let mut feed = Feed::new(bytes);
-    let options = WorkerOptions { nthreads: 2, shares_objects: false, local_clients: false };
+    let memory = MemoryOptions::default();
+    let options =
+        WorkerOptions { nthreads: 2, shares_objects: false, local_clients: false, memory };
     let mut worker = Worker::new(options);
     let mut out = Vec::new();
     worker.start(&mut out);
@@ -177,7 +179,10 @@ pub fn worker(bytes: &[u8]) {
             _ => match feed.below(3) {
                 0 => WorkerEvent::ExecutorJoined { executor },
                 1 => WorkerEvent::ReaderLeft { reader: ReaderId(feed.below(3)) },
-                _ => WorkerEvent::ExecutorLost { executor, reason: "killed".into() },
+                _ => {
+                    let reason = "killed".into();
+                    WorkerEvent::ExecutorLost { executor, reason, running: None }
+                }
             },
         };
         let said = format!("{event:?}");

@@ -230,15 +230,19 @@ fn progress(feed: &mut Feed<'_>) -> Progress {
             inputs: feed.list(2, |feed| (task(feed), worker_id(feed))),
         },
         6 => Progress::Copied { run: run(feed), nbytes: u64::from(feed.number()) },
-        _ => match feed.below(2) {
+        _ => match feed.below(4) {
             0 => Progress::Dropped { runs: feed.list(2, run) },
+            1 => Progress::NotCopied { runs: feed.list(2, run) },
+            2 => Progress::Spare { runs: feed.list(2, run) },
             _ => Progress::Threads { nthreads: feed.number() },
         },
     }
 }
 
 pub fn from_worker(feed: &mut Feed<'_>) -> FromWorker {
-    match feed.below(6) {
+    match feed.below(8) {
+        6 => FromWorker::Inventory(feed.list(3, |feed| (run(feed), u64::from(feed.number())))),
+        7 if feed.chance(20) => FromWorker::Retire,
         0 => FromWorker::Answer { id: u64::from(feed.number()), answer: datum(feed, 3) },
         1 => FromWorker::Status(WorkerStatus { running: feed.number(), ..Default::default() }),
         _ => FromWorker::Progress(feed.list(3, progress)),
@@ -268,12 +272,13 @@ pub fn calls(feed: &mut Feed<'_>) -> Calls {
     Calls {
         run,
         attempt: feed.below(3) as u32,
-        priority: Priority { user: 0, submission: feed.below(4) },
+        priority: Priority { user: 0, keeps: feed.chance(128), submission: feed.below(4) },
         template: template_id(feed),
         fused: feed.list(1, template_id).into(),
         label,
         work,
         sources: feed.list(3, source).into(),
+        alone: feed.chance(60),
     }
 }
 
@@ -281,7 +286,13 @@ pub fn calls(feed: &mut Feed<'_>) -> Calls {
 pub fn to_worker(feed: &mut Feed<'_>) -> ToWorker {
     let near =
         |feed: &mut Feed<'_>| Run::new(layer(feed), feed.below(8) as u32, feed.below(6) as u32);
-    match feed.below(8) {
+    let source = |feed: &mut Feed<'_>| {
+        let run = Run::new(layer(feed), feed.below(8) as u32, 1 + feed.below(3) as u32);
+        Source { run, worker: worker_id(feed), nbytes: 8 }
+    };
+    match feed.below(10) {
+        8 => ToWorker::Copy(feed.list(3, source)),
+        9 => ToWorker::PeersGone(feed.list(2, worker_id)),
         0..3 => ToWorker::Compute {
             templates: feed.list(1, template),
             calls: feed.list(3, calls),

@@ -1,0 +1,106 @@
+//! Values in more than one place: copies, the loss of a holder, and what a worker that comes back
+//! still has.
+
+use crate::scheduler::Scheduler;
+use crate::table::{State, TaskRef};
+use rasker_graph::{Run, TaskId};
+use rasker_protocol::probe::{mutant, sometimes};
+use rasker_protocol::{Source, WorkerId};
+use smallvec::SmallVec;
+
+pub(crate) type Holders = SmallVec<[WorkerId; 4]>;
+
+impl Scheduler {
+    /// All workers that hold the value, the first holder first.
+    pub(crate) fn holders_of(&self, task: TaskRef) -> Holders {
+        let State::Memory { holder, .. } = self.state(task) else { return Holders::new() };
+        let mut holders = Holders::from_slice(&[holder]);
+        if let Some(replicas) = self.table.replicas.get(&task) {
+            holders.extend_from_slice(replicas);
+        }
+        holders
+    }
+
+    /// Where a worker is to get a value: readers of a value with copies spread over them, and
+    /// keep clear of holders that are not heard of.
+    pub(crate) fn source_for(&self, task: TaskRef, reader: WorkerId) -> Option<Source> {
+        let State::Memory { holder, nbytes } = self.state(task) else { return None };
+        let mut worker = holder;
+        if !self.table.replicas.is_empty() || self.n_sidelined > 0 {
+            let mut holders = self.holders_of(task);
+            let is_heard = |id: &WorkerId| !self.worker(*id).is_some_and(|w| w.is_suspect);
+            if holders.iter().any(is_heard) {
+                holders.retain(|id| is_heard(id));
+            }
+            worker = holders[(reader.0 + task.index) as usize % holders.len()];
+        }
+        Some(Source { run: self.table.id(task).run(), worker, nbytes: nbytes as u64 })
+    }
+
+    pub(crate) fn on_copied(&mut self, worker: WorkerId, run: Run) {
+        let Some(run) = self.table.clip(run) else {
+            self.errands_fail(worker, &[run]);
+            return self.discard(worker, run);
+        };
+        for id in run.tasks() {
+            let task = self.table.find(id).filter(|task| {
+                task.index < self.table.layer(task.layer).expanded
+                    && (matches!(self.state(*task), State::Memory { .. })
+                        || mutant("copy-of-nothing-counted"))
+            });
+            match task {
+                Some(task) => self.add_replica(task, worker),
+                None => {
+                    // It was let go or lost meanwhile, so nobody is to wait for it.
+                    self.errands_fail(worker, &[id.run()]);
+                    self.discard(worker, id.run());
+                }
+            }
+        }
+    }
+
+    fn add_replica(&mut self, task: TaskRef, worker: WorkerId) {
+        if !self.is_held_by(task, worker) {
+            self.table.replicas.entry(task).or_default().push(worker);
+        }
+        self.errand_copied(task, worker);
+    }
+
+    /// What a worker that joined again still holds. A task's id is its generation, so a value of
+    /// the same id is one that is wanted, or of no use to anybody.
+    pub(crate) fn on_inventory(&mut self, worker: WorkerId, held: &[(Run, u64)]) {
+        for &(run, nbytes) in held {
+            let each = nbytes as f32 / run.count.max(1) as f32;
+            let Some(known) = self.table.clip(run) else {
+                self.free_run_at(worker, run);
+                continue;
+            };
+            for id in known.tasks() {
+                self.take_in(worker, id, each);
+                self.settle();
+            }
+        }
+    }
+
+    fn take_in(&mut self, worker: WorkerId, id: TaskId, nbytes: f32) {
+        let known = self.table.find(id);
+        let Some(task) = known.filter(|t| t.index < self.table.layer(t.layer).expanded) else {
+            return self.free_at(worker, id);
+        };
+        match self.state(task) {
+            State::Memory { .. } => self.add_replica(task, worker),
+            State::Waiting { .. } | State::Ready => {
+                sometimes("an inventory brought a value that was to be made again");
+                self.finish(task, worker, nbytes);
+                self.report(task);
+            }
+            State::Processing { worker: maker } => {
+                self.stop(task, maker);
+                self.finish(task, worker, nbytes);
+                self.report(task);
+            }
+            // Nobody needs it.
+            _ => self.free_at(worker, id),
+        }
+    }
+}

@@ -1,0 +1,471 @@
+//! Keeps a worker within its memory: what is held, what is measured, and what is to be done.
+//!
+//! ```text
+//!   share of the limit    what happens
+//!   0.2   crowded         the scheduler prefers what uses up values to what makes new ones
+//!   0.6   target          values held beyond it leave: second copies, then to disk
+//!   0.7   spill           measured beyond it: values leave until the target; no calls in advance
+//!   0.8   pause           no new call while one runs, none from the scheduler
+//!   0.95  terminate       the executor that grows is ended, and its call fails
+//! ```
+//!
+//! The thresholds are Dask's. Numbers come with events; nothing here looks at a clock or a process.
+
+use crate::Map;
+use crate::held::Held;
+use rasker_graph::TaskId;
+use rasker_protocol::{DiskStatus, ExecutorId};
+use std::collections::BTreeMap;
+
+/// Smaller values are not worth a file.
+pub(crate) const SPILL_NBYTES_MIN: u64 = 16 << 10;
+/// From this share of the limit on, what uses up values is preferred.
+const CROWDED: f64 = 0.2;
+/// A threshold that was passed upwards is passed downwards this much lower.
+const SLACK: f64 = 0.05;
+/// Values on their way out take this share of the limit at most, and at least so many bytes.
+const LEAVING: f64 = 0.125;
+const LEAVING_NBYTES_MIN: u64 = 8 << 20;
+/// A call is to blame if memory grew by this share of the limit under it.
+const BLAME: f64 = 0.25;
+/// Executors are told to give memory back no more often than after so many measurements: usually,
+/// and beyond the last threshold.
+const TRIM_EVERY: u32 = 5;
+const TRIM_AGAIN: u32 = 3;
+/// An executor that does not grow is ended after so many measurements beyond the last threshold.
+const OVER_MAX: u32 = 20;
+/// After a disk has refused a value it is left alone for so many ticks.
+const REST_TICKS: u32 = 2;
+
+/// How much memory a worker may use, and what happens on the way there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MemoryOptions {
+    /// Bytes; 0 for no limit.
+    pub limit_nbytes: u64,
+    /// Shares of the limit; 0 switches a step off.
+    pub target: f64,
+    pub spill: f64,
+    pub pause: f64,
+    pub terminate: f64,
+    /// There is a disk to spill to.
+    pub has_disk: bool,
+    /// The most that may lie there, bytes.
+    pub disk_nbytes_max: u64,
+}
+
+impl Default for MemoryOptions {
+    fn default() -> MemoryOptions {
+        MemoryOptions {
+            limit_nbytes: 0,
+            target: 0.6,
+            spill: 0.7,
+            pause: 0.8,
+            terminate: 0.95,
+            has_disk: false,
+            disk_nbytes_max: u64::MAX,
+        }
+    }
+}
+
+impl MemoryOptions {
+    pub(crate) fn share(&self, share: f64) -> u64 {
+        if share <= 0.0 { u64::MAX } else { (self.limit_nbytes as f64 * share) as u64 }
+    }
+}
+
+/// Memory that was taken a moment ago need not be seen yet.
+const SHARED_UNSEEN_NBYTES: u64 = 64 << 20;
+/// Whoever waits for a disk that takes nothing does so for this long: a minute.
+const PATIENCE_TICKS: u32 = 120;
+
+/// What was measured of a worker's processes, bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Measured {
+    /// Outside executors.
+    pub core_nbytes: u64,
+    /// Of executors that are processes of their own: memory of their own, and shared memory that
+    /// they have mapped, of which the latter is an upper bound.
+    pub executors: Vec<(ExecutorId, u64, u64)>,
+}
+
+impl Measured {
+    fn total(&self) -> u64 {
+        self.core_nbytes + self.executors.iter().map(|(_, own, _)| own).sum::<u64>()
+    }
+}
+
+/// Where a value stands on its way to the disk and back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Here,
+    /// Its bytes are being made, or written.
+    Leaving,
+    Away,
+    /// Asked for; read when there is room.
+    Wanted,
+    Coming,
+    /// It has no bytes, so it stays.
+    Stuck,
+}
+
+#[derive(Debug)]
+pub(crate) struct Entry {
+    stamp: u64,
+    pub nbytes: u64,
+    pub stage: Stage,
+    /// The whole record of it on disk, which stays as long as the value does.
+    pub record: Option<u64>,
+    /// Fetched from another worker, which may hold it still.
+    pub is_copy: bool,
+}
+
+/// Which values are large enough to matter, in the order they were last needed.
+#[derive(Debug, Default)]
+pub(crate) struct Governor {
+    pub options: MemoryOptions,
+    entries: Map<TaskId, Entry>,
+    order: BTreeMap<u64, TaskId>,
+    clock: u64,
+    n_records: u64,
+    /// Records that are being written.
+    pub writing: Map<u64, TaskId>,
+    /// Records that are being read.
+    pub reading: Map<u64, TaskId>,
+    pub leaving_nbytes: u64,
+    pub coming_nbytes: u64,
+    pub wanted_nbytes: u64,
+    pub n_away: u32,
+    /// Records on disk, also those whose values are in memory too.
+    pub disk_nbytes: u64,
+    pub disk: DiskStatus,
+    rest: u32,
+    pub measured: Measured,
+    /// A call ended since the last measurement; what executors had when one ended.
+    pub has_ended: bool,
+    floor: (Vec<(ExecutorId, u64)>, u64),
+    held_nbytes: u64,
+    /// Why the disk took no value the last time, and for how long that has been so.
+    pub trouble: Option<String>,
+    trouble_ticks: u32,
+    shared: Vec<(ExecutorId, u64)>,
+    shared_nbytes: u64,
+    /// Measurements in a row beyond the last threshold.
+    n_over: u32,
+    /// Measurements since executors were told to give memory back.
+    pub n_since_trim: u32,
+    /// Measurements in a row while nothing ran and the worker was paused.
+    pub n_idle: u32,
+    /// Bytes of live values that left since the last measurement.
+    left_nbytes: u64,
+    pub is_spilling: bool,
+    pub is_paused: bool,
+    pub is_crowded: bool,
+    /// What the scheduler was told last.
+    pub told: (bool, bool),
+    /// Executors were told to give memory back since the pause began.
+    pub has_trimmed: bool,
+}
+
+impl Governor {
+    pub fn new(options: MemoryOptions) -> Governor {
+        Governor { options, ..Governor::default() }
+    }
+
+    pub fn is_on(&self) -> bool {
+        self.options.limit_nbytes > 0
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// A value came to be held.
+    pub fn enter(&mut self, task: TaskId, nbytes: u64, is_copy: bool) {
+        if nbytes < SPILL_NBYTES_MIN || !self.is_on() || self.entries.contains_key(&task) {
+            return;
+        }
+        self.clock += 1;
+        self.order.insert(self.clock, task);
+        let entry = Entry { stamp: self.clock, nbytes, stage: Stage::Here, record: None, is_copy };
+        self.entries.insert(task, entry);
+    }
+
+    pub fn get(&self, task: TaskId) -> Option<&Entry> {
+        self.entries.get(&task)
+    }
+
+    /// A value is needed: it is among the last to leave.
+    pub fn touch(&mut self, task: TaskId) {
+        if let Some(entry) = self.entries.get_mut(&task) {
+            self.order.remove(&entry.stamp);
+            self.clock += 1;
+            entry.stamp = self.clock;
+            self.order.insert(self.clock, task);
+        }
+    }
+
+    /// A value is held no longer; the record on disk that is to go with it.
+    pub fn leave(&mut self, task: TaskId) -> Option<u64> {
+        let entry = self.entries.remove(&task)?;
+        self.order.remove(&entry.stamp);
+        self.count(entry.stage, entry.nbytes, false);
+        if entry.record.is_some() {
+            self.disk_nbytes -= entry.nbytes;
+        }
+        entry.record
+    }
+
+    fn count(&mut self, stage: Stage, nbytes: u64, is_more: bool) {
+        let sum = match stage {
+            Stage::Leaving => &mut self.leaving_nbytes,
+            Stage::Wanted => &mut self.wanted_nbytes,
+            Stage::Coming => &mut self.coming_nbytes,
+            Stage::Here | Stage::Away | Stage::Stuck => &mut 0,
+        };
+        *sum = if is_more { *sum + nbytes } else { *sum - nbytes };
+        if matches!(stage, Stage::Away | Stage::Wanted | Stage::Coming) {
+            self.n_away = self.n_away.wrapping_add_signed(if is_more { 1 } else { -1 });
+        }
+    }
+
+    pub fn set(&mut self, task: TaskId, stage: Stage) {
+        let Some(entry) = self.entries.get_mut(&task) else { return };
+        let (before, nbytes) = (entry.stage, entry.nbytes);
+        entry.stage = stage;
+        self.count(before, nbytes, false);
+        self.count(stage, nbytes, true);
+    }
+
+    /// A live value of so many bytes was dropped or became a segment.
+    pub fn on_live_gone(&mut self, nbytes: u64) {
+        self.left_nbytes += nbytes;
+    }
+
+    /// The bytes of a value turned out to be so many.
+    pub fn resize(&mut self, task: TaskId, nbytes: u64) {
+        let Some(entry) = self.entries.get_mut(&task) else { return };
+        let (stage, before) = (entry.stage, std::mem::replace(&mut entry.nbytes, nbytes));
+        self.count(stage, before, false);
+        self.count(stage, nbytes, true);
+    }
+
+    pub fn is_no_copy(&mut self, task: TaskId) {
+        if let Some(entry) = self.entries.get_mut(&task) {
+            entry.is_copy = false;
+        }
+    }
+
+    /// Everything is let go; the records that are to go with it.
+    pub fn clear(&mut self) -> Vec<u64> {
+        let mut tasks: Vec<TaskId> = self.entries.keys().copied().collect();
+        tasks.sort_unstable();
+        self.reading.clear();
+        self.writing.clear();
+        tasks.into_iter().filter_map(|task| self.leave(task)).collect()
+    }
+
+    /// A number for a new record, with room on the disk; none if there is too little.
+    pub fn begin_record(&mut self, task: TaskId) -> Option<u64> {
+        let entry = self.entries.get(&task)?;
+        if self.disk_nbytes.saturating_add(entry.nbytes) > self.options.disk_nbytes_max {
+            return None;
+        }
+        self.disk_nbytes += entry.nbytes;
+        self.n_records += 1;
+        self.writing.insert(self.n_records, task);
+        Some(self.n_records)
+    }
+
+    /// A record was written, or was not. The value it is of, unless that is gone.
+    pub fn end_record(&mut self, record: u64, nbytes: u64, is_whole: bool) -> Option<TaskId> {
+        let task = self.writing.remove(&record);
+        if !is_whole || task.is_none() {
+            self.disk_nbytes -= nbytes;
+        }
+        if !is_whole {
+            self.rest = REST_TICKS;
+        }
+        let task = task?;
+        if is_whole {
+            self.entries.get_mut(&task)?.record = Some(record);
+        }
+        Some(task)
+    }
+
+    /// The value is gone while its record is being written.
+    pub fn abandon_writing(&mut self, task: TaskId) {
+        self.writing.retain(|_, other| *other != task);
+    }
+
+    pub fn tick(&mut self) {
+        self.rest = self.rest.saturating_sub(1);
+        self.trouble_ticks = if self.trouble.is_some() { self.trouble_ticks + 1 } else { 0 };
+    }
+
+    /// The disk takes nothing more, for now.
+    pub fn refuse(&mut self, reason: &str) {
+        self.rest = REST_TICKS;
+        self.trouble = Some(reason.to_owned());
+    }
+
+    fn can_write(&self) -> bool {
+        self.options.has_disk && self.rest == 0 && self.disk_nbytes < self.options.disk_nbytes_max
+    }
+
+    /// Executors have taken so much shared memory, as they say.
+    pub fn on_shared(&mut self, shared: impl Iterator<Item = (ExecutorId, u64)>) {
+        self.shared.clear();
+        self.shared.extend(shared);
+        self.shared_nbytes = self.shared.iter().map(|(id, told)| self.shared_of(*id, *told)).sum();
+    }
+
+    /// What an executor says of its shared memory counts as far as it can be.
+    fn shared_of(&self, id: ExecutorId, told: u64) -> u64 {
+        let seen = self.measured.executors.iter().find(|(other, ..)| *other == id);
+        seen.map_or(told, |(_, _, mapped)| told.min(mapped + SHARED_UNSEEN_NBYTES))
+    }
+
+    pub fn on_measured(&mut self, measured: Measured, held_nbytes: u64, is_idle: bool) {
+        let before = std::mem::replace(&mut self.measured, measured);
+        if std::mem::take(&mut self.has_ended) {
+            let total = |(id, own, _): (ExecutorId, u64, u64)| (id, own + self.told_shared(id));
+            self.floor = (before.executors.into_iter().map(total).collect(), self.held_nbytes);
+        }
+        self.shared_nbytes = self.shared.iter().map(|(id, told)| self.shared_of(*id, *told)).sum();
+        self.held_nbytes = held_nbytes;
+        self.n_idle = if is_idle { self.n_idle + 1 } else { 0 };
+        if !self.is_paused {
+            self.has_trimmed = false;
+        }
+        self.left_nbytes = 0;
+        self.n_since_trim = self.n_since_trim.saturating_add(1);
+    }
+
+    /// Counts measurements beyond the last threshold.
+    pub fn count_over(&mut self, held: &Held) {
+        let is_over = self.used(held) > self.options.share(self.options.terminate);
+        self.n_over = if is_over { self.n_over + 1 } else { 0 };
+    }
+
+    fn told_shared(&self, id: ExecutorId) -> u64 {
+        let told = self.shared.iter().find(|(other, _)| *other == id);
+        told.map_or(0, |(id, told)| self.shared_of(*id, *told))
+    }
+
+    /// Whether an executor took a good part of the limit since a call ended the last time, beside
+    /// the values that are held.
+    pub fn has_grown(&self, executor: ExecutorId, nbytes: u64, held: &Held) -> bool {
+        let (executors, held_before) = &self.floor;
+        let before = executors.iter().find(|(id, _)| *id == executor).map_or(0, |(_, n)| *n);
+        let own_before = before.saturating_sub(*held_before);
+        let own = nbytes.saturating_sub(held.nbytes).saturating_sub(own_before);
+        own.min(nbytes.saturating_sub(before)) > self.options.share(BLAME)
+    }
+
+    /// Whether values could leave but for the disk, which is given some time.
+    pub fn waits_for_disk(&self) -> bool {
+        self.trouble.is_some() && self.trouble_ticks < PATIENCE_TICKS
+    }
+
+    pub fn is_moving(&self) -> bool {
+        self.leaving_nbytes + self.coming_nbytes + self.wanted_nbytes > 0
+    }
+
+    /// Memory in use, bytes: as measured, with the shared memory that executors have taken, and
+    /// never less than what is held.
+    pub fn used(&self, held: &Held) -> u64 {
+        let measured = self.measured.total().saturating_sub(self.left_nbytes);
+        (measured + self.shared_nbytes).max(held.nbytes) + self.coming_nbytes
+    }
+
+    /// Bytes that have still to leave.
+    fn excess(&self, held: &Held) -> u64 {
+        let target = self.options.share(self.options.target);
+        let needed = held.nbytes + self.coming_nbytes + self.wanted_nbytes;
+        let beyond = needed.saturating_sub(target);
+        let used = self.used(held) + self.wanted_nbytes;
+        let measured = if used > self.options.share(self.options.spill) {
+            used.saturating_sub(target.min(self.options.share(self.options.spill)))
+        } else {
+            0
+        };
+        beyond.max(measured).saturating_sub(self.leaving_nbytes)
+    }
+
+    /// Whether a value has to leave now.
+    pub fn wants_room(&self, held: &Held) -> bool {
+        let most = self.options.share(LEAVING).max(LEAVING_NBYTES_MIN);
+        self.leaving_nbytes < most && !self.entries.is_empty() && self.excess(held) > 0
+    }
+
+    /// The value that was needed least recently and can leave.
+    pub fn victim(&self, is_pinned: impl Fn(TaskId) -> bool) -> Option<TaskId> {
+        let can_write = self.can_write();
+        self.order.values().copied().find(|task| {
+            let entry = &self.entries[task];
+            let has_way = can_write || entry.record.is_some() || entry.is_copy;
+            entry.stage == Stage::Here && has_way && !is_pinned(*task)
+        })
+    }
+
+    /// Whether a value of so many bytes may come back now. Where nothing else can happen, it may.
+    pub fn has_room_for(&self, nbytes: u64, held: &Held, is_running: bool) -> bool {
+        !is_running && self.coming_nbytes == 0 && self.leaving_nbytes == 0
+            || self.used(held) + nbytes <= self.options.share(self.options.spill)
+    }
+
+    /// Looks where memory stands; whether the pause began (true) or ended (false) just now.
+    pub fn look(&mut self, held: &Held) -> Option<bool> {
+        let used = self.used(held);
+        let passed = |share: f64, was: bool| {
+            used > self.options.share(if was { share - SLACK } else { share })
+        };
+        let is_paused = self.options.pause > 0.0 && passed(self.options.pause, self.is_paused);
+        self.is_crowded = passed(CROWDED, self.is_crowded);
+        let changed = is_paused != self.is_paused;
+        self.is_paused = is_paused;
+        changed.then_some(is_paused)
+    }
+
+    /// Whether so much is in use that calls are to run one by one, without others in advance.
+    pub fn is_tight(&self, held: &Held) -> bool {
+        self.is_on() && self.used(held) > self.options.share(self.options.spill)
+    }
+
+    /// Whether executors are to give back memory that no value needs: before values leave for it,
+    /// and before any of them has to end.
+    pub fn is_trim_due(&self, held: &Held) -> bool {
+        let used = self.used(held);
+        let is_over = used > self.options.share(self.options.terminate);
+        let after = if is_over { TRIM_AGAIN } else { TRIM_EVERY };
+        used > self.options.share(self.options.spill) && self.n_since_trim > after
+    }
+
+    /// The executor that has to end: it alone can bring memory back below the last threshold.
+    pub fn doomed(&self, held: &Held) -> Option<(ExecutorId, u64)> {
+        let used = self.used(held);
+        if used <= self.options.share(self.options.terminate) {
+            return None;
+        }
+        // What is leaving may be enough, as long as there is time.
+        if self.leaving_nbytes > 0 && used <= self.options.limit_nbytes {
+            return None;
+        }
+        let total = |(id, own, _): &(ExecutorId, u64, u64)| (*id, own + self.told_shared(*id));
+        let largest = self.measured.executors.iter().map(total).max_by_key(|(_, nbytes)| *nbytes);
+        // One that does not grow gets the time to give back what it does not need.
+        let is_due = |(id, nbytes): &(ExecutorId, u64)| {
+            self.n_over >= OVER_MAX || self.has_grown(*id, *nbytes, held)
+        };
+        largest.filter(is_due)
+    }
+
+    /// Bytes of spilled values, as they are told.
+    pub fn away_nbytes(&self) -> u64 {
+        let away = |entry: &&Entry| matches!(entry.stage, Stage::Away | Stage::Wanted);
+        if self.n_away == 0 {
+            return 0;
+        }
+        self.entries.values().filter(away).map(|entry| entry.nbytes).sum()
+    }
+}
