@@ -25,7 +25,7 @@ RUST := $(shell find crates Cargo.toml Cargo.lock .cargo \
 # Values that pip and the tests would otherwise take from the user's machine.
 export PYTHONNOUSERSITE := 1
 
-.PHONY: build demo test test-rust test-python typecheck bench chaos tidy docs-check wheel clean
+.PHONY: build demo test test-rust test-python typecheck bench chaos simulate fuzz tidy docs-check wheel clean
 
 build: $(VENV)/.built
 
@@ -68,6 +68,39 @@ typecheck: build
 test-python: build
 	$(BIN)/python -m pytest
 
+# SEEDS and FROM choose others: make simulate SEEDS=1000000 FROM=200000
+SEEDS ?= 200000
+FROM ?= 0
+
+simulate:
+	@cargo run --quiet --release -p rasker-simulation --bin simulate -- \
+		--seeds $(SEEDS) --from $(FROM) --marks
+	@cargo run --quiet --release -p rasker-simulation --bin simulate -- --mutants
+
+# SECONDS for each target; coverage comes from the compiler itself, so that no tool is needed but
+# a C++ compiler for libFuzzer. New inputs stay in target/fuzz/corpus, what failed beside it.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= decode mutate scheduler worker client
+FUZZ_HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+	-Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares -Clink-dead-code --cfg fuzzing
+FUZZ_FOLDER := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/fuzz
+
+fuzz:
+	@command -v c++ >/dev/null || { echo "a C++ compiler was not found; libFuzzer needs one:" \
+		"install g++ or clang++" >&2; exit 1; }
+	@cd fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" CARGO_TARGET_DIR="$(FUZZ_FOLDER)" \
+		cargo build --quiet --release --target $(FUZZ_HOST)
+	@for target in $(FUZZ_TARGETS); do \
+		mkdir -p "$(FUZZ_FOLDER)/corpus/$$target"; \
+		echo "fuzzing $$target for $(FUZZ_SECONDS) s"; \
+		FUZZ_TARGET=$$target "$(FUZZ_FOLDER)/$(FUZZ_HOST)/release/fuzz" \
+			"$(FUZZ_FOLDER)/corpus/$$target" "fuzz/corpus/$$target" \
+			-max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1024 -timeout=10 -verbosity=0 \
+			-artifact_prefix="$(FUZZ_FOLDER)/$$target-"; \
+	done
 # Real processes are killed, frozen and cut off; CHAOS passes arguments on:
 # make chaos CHAOS="--runs 10 --faults freeze,retire"; --library dask shows Dask beside it.
 chaos: build

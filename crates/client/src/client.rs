@@ -7,6 +7,7 @@ use rasker_graph::{
     Blob, ClientId, Key, Layer, LayerId, MapWork, Options, Page, Run, TaskId, Template, TemplateId,
     Work,
 };
+use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{
     Datum, Failure, FailureKind, Finished, FromClient, Query, Scattered, Submit, ToClient, WorkerId,
 };
@@ -86,6 +87,8 @@ pub struct Client {
     released_keys: Map<Key, TaskId>,
     /// To be released before the open page is submitted.
     released_first: Vec<Run>,
+    /// Inner tasks of a page that was sealed while others that may read them were entered.
+    inner_of_sealed: Vec<TaskId>,
     /// Messages that are ready to be sent.
     unsent: Vec<FromClient>,
     n_queries: u64,
@@ -112,6 +115,7 @@ impl Client {
             released: Vec::new(),
             released_keys: Map::default(),
             released_first: Vec::new(),
+            inner_of_sealed: Vec::new(),
             unsent: Vec::new(),
             n_queries: 0,
             let_go: Vec::new(),
@@ -160,8 +164,10 @@ impl Client {
         if let Some(task) = self.find(new.key) {
             return task;
         }
-        if let Some(task) = self.released_keys.get(&new.key) {
-            self.release_before(*task);
+        let released = self.released_keys.get(&new.key).copied();
+        if let Some(task) = released.filter(|_| !mutant("release-overtaken-by-submit")) {
+            sometimes("a key was used again before its release was sent");
+            self.release_before(task);
         }
         let index = self.enter(&new);
         let task = TaskId::new(self.page_layer, index);
@@ -194,7 +200,12 @@ impl Client {
     /// would take the new task for the old one.
     fn release_before(&mut self, task: TaskId) {
         if task.layer == self.page_layer || self.page.dependencies.contains(&task) {
-            return self.seal();
+            // Tasks that are entered from now on may read inner tasks of this page, which without
+            // a reader would be forgotten with it: they are wanted until the next page is sent.
+            let (layer, inner) = (self.page_layer, std::mem::take(&mut self.page.unwanted));
+            self.seal();
+            self.inner_of_sealed = inner.into_iter().map(|at| TaskId::new(layer, at)).collect();
+            return;
         }
         let runs = std::mem::take(&mut self.released);
         for run in runs {
@@ -320,6 +331,9 @@ impl Client {
             // Everything may have been let go while the page was open.
             self.sweep(self.page_layer);
         }
+        for task in std::mem::take(&mut self.inner_of_sealed) {
+            Run::push(&mut self.released, task);
+        }
         if !self.released.is_empty() {
             let runs = std::mem::take(&mut self.released);
             self.unsent.push(FromClient::Release(runs));
@@ -332,6 +346,7 @@ impl Client {
         !self.page.is_empty()
             || !self.released.is_empty()
             || !self.released_first.is_empty()
+            || !self.inner_of_sealed.is_empty()
             || !self.unsent.is_empty()
     }
 
@@ -433,6 +448,9 @@ impl Client {
             }
         }
         self.let_go.push(layer.pieces.split_off(task.index, 1));
+        if mutant("release-not-sent") {
+            return;
+        }
         Run::push(&mut self.released, task);
         self.sweep(task.layer);
     }
@@ -543,17 +561,28 @@ impl Client {
         match message {
             ToClient::Finished(items) => {
                 for Finished { run, held_as, holder, nbytes, values } in items {
+                    let Some(run) = self.clip(run) else { continue };
+                    // Values that do not fit the run are asked of their holder.
+                    let values = values.filter(|value| value.fits(run.count));
                     let ending = Ending::Finished { holder, held_as, nbytes, value: values };
-                    self.ended(run, ending, out);
+                    self.finished(run, ending, out);
                 }
             }
             ToClient::Failed(items) => {
                 for (run, failure) in items {
+                    let Some(run) = self.clip(run) else { continue };
                     self.ended(run, Ending::Failed(failure), out);
                 }
             }
             ToClient::Pending(runs) => {
-                runs.into_iter().for_each(|run| self.unended(run));
+                let runs: Vec<Run> = runs.iter().filter_map(|run| self.clip(*run)).collect();
+                for task in runs.into_iter().flat_map(Run::tasks) {
+                    // What this client cancelled stays so until it asks for it again itself.
+                    let layer = self.layers.get(&task.layer);
+                    if layer.is_some_and(|layer| !layer.pieces.is_cancelled(task.index)) {
+                        self.unended(task.run());
+                    }
+                }
             }
             ToClient::Answer { id, answer } => out.push(Action::Answer { id, answer }),
             ToClient::Peers(peers) => {
@@ -570,6 +599,14 @@ impl Client {
         }
     }
 
+    /// The part of a run that its layer has; none if there is no such layer.
+    fn clip(&self, run: Run) -> Option<Run> {
+        let count = self.layers.get(&run.layer)?.count;
+        let start = run.start.min(count);
+        let end = run.end().min(count);
+        (start < end).then(|| Run::new(run.layer, start, end - start))
+    }
+
     /// Tasks are pending again: waits on their layer count them anew.
     fn unended(&mut self, run: Run) {
         let Some(layer) = self.layers.get_mut(&run.layer) else { return };
@@ -579,18 +616,29 @@ impl Client {
                 if let Some(both) = stretch.intersect(Run::new(run.layer, from, n))
                     && let Some(left) = self.waits.get_mut(&wait)
                 {
-                    *left += both.count;
+                    sometimes("a wait counts a task anew");
+                    *left += both.count * u32::from(!mutant("wait-not-reset"));
                 }
             }
         }
     }
 
+    /// Results of tasks, less those that were on their way when the user cancelled.
+    fn finished(&mut self, run: Run, ending: Ending, out: &mut Vec<Action>) {
+        let Some(layer) = self.layers.get(&run.layer) else { return };
+        let open = layer.pieces.not_cancelled(run.start, run.count);
+        if open == [(run.start, run.count)] || mutant("cancelled-future-revived") {
+            return self.ended(run, ending, out);
+        }
+        sometimes("a result was under way when its future was cancelled");
+        for (start, count) in open {
+            let part = ending.slice(start - run.start, count);
+            self.ended(Run::new(run.layer, start, count), part, out);
+        }
+    }
+
     fn ended(&mut self, run: Run, ending: Ending, out: &mut Vec<Action>) {
         let Some(layer) = self.layers.get_mut(&run.layer) else { return };
-        if matches!(ending, Ending::Finished { .. }) && layer.pieces.is_cancelled(run.start) {
-            // It was on its way when the user cancelled.
-            return;
-        }
         let new = layer.pieces.insert(run.start, run.count, ending);
         let mut woken: Vec<(WaitId, u32)> = Vec::new();
         for (start, count) in new {
@@ -610,7 +658,7 @@ impl Client {
         for (wait, n) in woken {
             if let Some(left) = self.waits.get_mut(&wait) {
                 *left = left.saturating_sub(n);
-                if *left == 0 {
+                if *left == 0 && !mutant("wake-up-lost") {
                     self.waits.remove(&wait);
                     out.push(Action::Wake(wait));
                 }
@@ -635,12 +683,18 @@ impl Client {
             let Some(layer) = self.layers.get(&run.layer) else { continue };
             match &layer.holds {
                 Holds::Tasks(_) => {
-                    for index in run.indices() {
-                        self.keys.remove(&layer.keys[index as usize]);
+                    for task in run.tasks() {
+                        // A later task may have the key already.
+                        let key = &layer.keys[task.index as usize];
+                        if self.keys.get(key) == Some(&task) {
+                            self.keys.remove(key);
+                        }
                     }
                 }
                 Holds::Whole { .. } => {
-                    self.maps.remove(&layer.keys[0]);
+                    if self.maps.get(&layer.keys[0]) == Some(&run.layer) {
+                        self.maps.remove(&layer.keys[0]);
+                    }
                 }
             }
         }

@@ -19,12 +19,12 @@ pub enum Ending {
 }
 
 impl Ending {
-    fn slice(&self, start: u32, count: u32) -> Ending {
+    pub(crate) fn slice(&self, start: u32, count: u32) -> Ending {
         match self {
             Ending::Failed(failure) => Ending::Failed(failure.clone()),
             Ending::Finished { holder, held_as, nbytes, value } => Ending::Finished {
                 holder: *holder,
-                held_as: TaskId::new(held_as.layer, held_as.index + start),
+                held_as: TaskId::new(held_as.layer, held_as.index.wrapping_add(start)),
                 nbytes: *nbytes,
                 value: value.as_ref().map(|value| value.slice(start, count)),
             },
@@ -59,6 +59,27 @@ impl Pieces {
             index - start < piece.count
                 && matches!(&piece.ending, Ending::Failed(f) if f.kind == FailureKind::Cancelled)
         })
+    }
+
+    /// The parts of a stretch that were not cancelled.
+    pub fn not_cancelled(&self, start: u32, count: u32) -> Vec<(u32, u32)> {
+        let end = start.saturating_add(count);
+        let first = self.pieces.range(..=start).next_back().map_or(start, |(at, _)| *at);
+        let (mut open, mut from) = (Vec::new(), start);
+        for (&at, piece) in self.pieces.range(first..end) {
+            let piece_end = at + piece.count;
+            if piece_end <= from || !self.is_cancelled(at) {
+                continue;
+            }
+            if from < at {
+                open.push((from, at - from));
+            }
+            from = piece_end;
+        }
+        if from < end {
+            open.push((from, end - from));
+        }
+        open
     }
 
     /// The stretch that `index` lies in, from `index` on: how long it is, and how it ended.

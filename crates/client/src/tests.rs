@@ -126,3 +126,83 @@ fn a_dropped_layer_keeps_the_tasks_held_beside_it() {
     client.drop_layer(layer);
     assert_eq!(flush(&mut client), []);
 }
+
+#[test]
+fn a_cancel_leaves_the_key_of_a_later_task_alone() {
+    let (mut client, mut out) = (client(), vec![]);
+    let first = submit(&mut client, 1);
+    client.cancel(vec![first.run()], "", &mut out);
+    let second = submit(&mut client, 1);
+    assert_ne!(first, second);
+    client.cancel(vec![first.run()], "", &mut out);
+    assert_eq!(client.find(Key(1)), Some(second));
+}
+
+#[test]
+fn a_cancelled_task_stays_so_until_its_client_retries_it() {
+    let (mut client, mut out) = (client(), vec![]);
+    let task = submit(&mut client, 1);
+    client.cancel(vec![task.run()], "", &mut out);
+    let (run, held_as, holder) = (task.run(), task, WorkerId(0));
+    let finished = Finished { run, held_as, holder, nbytes: 0, values: None };
+    // Another client retries the same task.
+    for message in [ToClient::Pending(vec![run]), ToClient::Finished(vec![finished.clone()])] {
+        client.handle(message, &mut out);
+        assert!(matches!(client.ending(task), Some(crate::Ending::Failed(_))));
+    }
+    client.retry(vec![task], &mut out);
+    client.handle(ToClient::Finished(vec![finished]), &mut out);
+    assert!(matches!(client.ending(task), Some(crate::Ending::Finished { .. })));
+}
+
+#[test]
+fn a_run_of_results_leaves_what_was_cancelled_within_it() {
+    let (mut client, mut out) = (client(), vec![]);
+    let layer = map(&mut client, 5);
+    client.cancel(vec![Run::new(layer, 1, 1), Run::new(layer, 3, 1)], "", &mut out);
+    let (run, held_as, holder) = (Run::new(layer, 0, 5), TaskId::new(layer, 0), WorkerId(0));
+    let values = Some(Value::Column(Column::range(0, 1, 5)));
+    let finished = Finished { run, held_as, holder, nbytes: 40, values };
+    client.handle(ToClient::Finished(vec![finished]), &mut out);
+    for index in 0..5 {
+        let ending = client.ending(TaskId::new(layer, index));
+        let is_finished = matches!(ending, Some(crate::Ending::Finished { .. }));
+        assert_eq!(is_finished, index % 2 == 0, "{index}: {ending:?}");
+    }
+}
+
+#[test]
+fn inner_tasks_outlive_a_page_that_is_sealed_between_them_and_their_readers() {
+    let mut client = client();
+    let new = |key, dependencies| NewTask {
+        key: Key(key),
+        name: None,
+        template: TemplateId(1),
+        args: &[],
+        blob: None,
+        dependencies,
+        options: None,
+        fused: &[],
+    };
+    let first = submit(&mut client, 1);
+    client.drop_task(first);
+    let inner = client.submit_inner(new(2, &[]));
+    // The open page has this key already, so that it is sealed.
+    client.submit(new(1, &[inner]));
+    let mut out = vec![];
+    client.flush(&mut out);
+    let sent: Vec<&FromClient> = out
+        .iter()
+        .map(|action| match action {
+            Action::Send(message) => message,
+            other => panic!("not expected: {other:?}"),
+        })
+        .collect();
+    let [FromClient::Submit(a), FromClient::Release(_), FromClient::Submit(_), last] = sent[..]
+    else {
+        panic!("not expected: {sent:?}")
+    };
+    let Work::Page(page) = &a.layers[0].work else { panic!("a page") };
+    assert_eq!(page.unwanted, [] as [u32; 0]);
+    assert_eq!(*last, FromClient::Release(vec![inner.run()]));
+}

@@ -60,8 +60,9 @@ impl Run {
     pub fn new(layer: LayerId, start: u32, count: u32) -> Run {
         Run { layer, start, count }
     }
+    /// The first position after it; a count from elsewhere may claim more than there are.
     pub fn end(self) -> u32 {
-        self.start + self.count
+        self.start.saturating_add(self.count)
     }
     pub fn indices(self) -> std::ops::Range<u32> {
         self.start..self.end()

@@ -28,6 +28,13 @@ pub struct Options {
     pub resources: Vec<(String, f64)>,
 }
 
+impl Options {
+    /// Whether amounts of resources are amounts: asked of options that came from elsewhere.
+    pub fn is_sound(&self) -> bool {
+        self.resources.iter().all(|(_, amount)| amount.is_finite() && *amount >= 0.0)
+    }
+}
+
 /// A template and a count: the unit of submission.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Layer {
@@ -122,7 +129,7 @@ impl Page {
             && ends_fit(&self.dependency_ends, self.dependencies.len())
             && self.template.iter().all(|t| (*t as usize) < self.templates.len())
             && self.names.iter().all(|(at, _)| at_fits(at))
-            && self.options.iter().all(|(at, _)| at_fits(at))
+            && self.options.iter().all(|(at, options)| at_fits(at) && options.is_sound())
             && self.blobs.iter().all(|(at, _)| at_fits(at))
             && self.unwanted.iter().all(at_fits)
             && self.fused.iter().all(|(at, _)| at_fits(at))
@@ -138,13 +145,27 @@ fn span(ends: &[u32], index: u32) -> std::ops::Range<usize> {
 impl Layer {
     /// Whether counts and offsets agree: asked of a layer that came from elsewhere.
     pub fn is_sound(&self) -> bool {
-        match &self.work {
-            Work::Page(page) => page.len() == self.count as usize && page.is_sound(),
+        // Nothing reads itself, or what comes after it.
+        let is_elsewhere = |task: &TaskId| task.layer != self.id;
+        let work_is_sound = match &self.work {
+            Work::Page(page) => {
+                let is_before =
+                    |index: u32, task: &TaskId| is_elsewhere(task) || task.index < index;
+                page.len() == self.count as usize
+                    && page.is_sound()
+                    && (0..self.count)
+                        .all(|i| page.dependencies_of(i).iter().all(|task| is_before(i, task)))
+            }
             Work::Map(map) => map.inputs.iter().all(|input| match input {
                 Input::Values(column) => column.len() == self.count,
-                Input::Tasks(first) => first.index.checked_add(self.count).is_some(),
-                Input::TaskList(tasks) => tasks.len() == self.count as usize,
+                Input::Tasks(first) => {
+                    is_elsewhere(first) && first.index.checked_add(self.count).is_some()
+                }
+                Input::TaskList(tasks) => {
+                    tasks.len() == self.count as usize && tasks.iter().all(is_elsewhere)
+                }
             }),
-        }
+        };
+        work_is_sound && self.options.is_sound()
     }
 }

@@ -1,6 +1,8 @@
 //! Answers to questions: plain data that every side can read.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use std::cell::Cell;
 
 /// A plain value, as in JSON, with integers and bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -11,9 +13,28 @@ pub enum Datum {
     Float(f64),
     Text(String),
     Bytes(Vec<u8>),
-    List(Vec<Datum>),
+    List(#[serde(deserialize_with = "deeper")] Vec<Datum>),
     /// Pairs in the order they were made.
-    Map(Vec<(String, Datum)>),
+    Map(#[serde(deserialize_with = "deeper")] Vec<(String, Datum)>),
+}
+
+/// Lists within lists: more would only serve to use up the reader's stack.
+const DEPTH_MAX: u32 = 100;
+
+thread_local! {
+    /// How deep the value lies that is being read here.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+fn deeper<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    let depth = DEPTH.get();
+    if depth == DEPTH_MAX {
+        return Err(D::Error::custom("a value nested too deeply"));
+    }
+    DEPTH.set(depth + 1);
+    let value = T::deserialize(deserializer);
+    DEPTH.set(depth);
+    value
 }
 
 impl From<&str> for Datum {

@@ -23,8 +23,8 @@ pub enum ToExecutor {
     Export(Vec<(TaskId, Option<Value>)>),
     /// Hand back calls that have not begun; answered by `Recalled`.
     Recall,
-    /// Calls that need not run any more; one that is running may go on.
-    Cancel(Vec<Run>),
+    /// Calls of these attempts need not run any more; one that is running may go on.
+    Cancel(Vec<(Run, u32)>),
     /// Give memory that is not in use back to the system.
     Trim,
     /// A call out of band, also while others run; answered.

@@ -26,6 +26,7 @@ mod datum;
 mod executor;
 mod failure;
 mod message;
+pub mod probe;
 
 pub use call::{CallWork, Calls, Label, Priority, Source};
 pub use codec::{CodecError, decode, encode};

@@ -90,6 +90,13 @@ impl Value {
             Value::Encoded { nbytes, .. } | Value::Object { nbytes, .. } => *nbytes,
         }
     }
+    /// Whether it is the value of so many tasks: asked of one that came from elsewhere.
+    pub fn fits(&self, count: u32) -> bool {
+        match self {
+            Value::Column(column) => column.len() == count,
+            Value::Encoded { .. } | Value::Object { .. } => count == 1,
+        }
+    }
     /// The values at `start..start + count`; only a column has more than one.
     pub fn slice(&self, start: u32, count: u32) -> Value {
         match self {

@@ -114,3 +114,20 @@ fn a_cut_run_keeps_its_inputs() {
     let Input::Values(column) = &inputs[0] else { panic!("values") };
     assert_eq!(column.int(0), Some(6));
 }
+
+#[test]
+fn an_answer_nested_too_deeply_is_refused() {
+    let answer = |depth: usize| {
+        // An answer, its id, and lists of one list.
+        let mut bytes = vec![1, 0];
+        bytes.extend([6, 1].repeat(depth));
+        bytes.push(0);
+        decode::<FromWorker>(&bytes, vec![])
+    };
+    assert!(answer(100).is_ok());
+    for depth in [101, 1_000_000] {
+        assert!(answer(depth).is_err(), "{depth} levels");
+    }
+    // What was refused leaves nothing behind.
+    assert!(answer(100).is_ok());
+}

@@ -96,9 +96,10 @@ impl Collector {
         self.0.lock().single(index, Outcome::Failed(failure));
     }
 
-    /// The run that began last.
-    pub fn run(&self) -> Run {
-        self.0.lock().run
+    /// The run that began last, and its attempt.
+    pub fn run(&self) -> (Run, u32) {
+        let piece = self.0.lock();
+        (piece.run, piece.attempt)
     }
 
     /// Takes what has gathered.

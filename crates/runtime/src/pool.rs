@@ -32,9 +32,9 @@ struct Queue {
     n_wanted: u32,
     n_threads: u32,
     n_idle: u32,
+    cancelled: Vec<(Run, u32)>,
     /// Places on the board that are taken.
     slots: Vec<bool>,
-    cancelled: Vec<Run>,
     closing: bool,
 }
 
@@ -392,13 +392,17 @@ impl Sink for Port {
         if self.shared.n_cancelled.load(Ordering::Relaxed) == 0 {
             return false;
         }
-        let run = self.collector.run();
+        let (run, now) = self.collector.run();
         let mut queue = self.shared.queue.lock();
-        let at = queue.cancelled.iter().position(|cancelled| {
-            cancelled.layer == run.layer && cancelled.start <= index && index < cancelled.end()
+        // A later attempt of the same task runs: it is told apart by its number.
+        let at = queue.cancelled.iter().position(|(cancelled, attempt)| {
+            *attempt == now
+                && cancelled.layer == run.layer
+                && cancelled.start <= index
+                && index < cancelled.end()
         });
         if let Some(at) = at
-            && queue.cancelled[at].count == 1
+            && queue.cancelled[at].0.count == 1
         {
             queue.cancelled.swap_remove(at);
             self.shared.n_cancelled.store(queue.cancelled.len() as u32, Ordering::Relaxed);

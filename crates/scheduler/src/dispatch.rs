@@ -10,6 +10,7 @@ use crate::queue::Entry;
 use crate::scheduler::Scheduler;
 use crate::table::{Recipe, State, Task, TaskRef};
 use rasker_graph::TaskId;
+use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{Priority, ToWorker, WorkerId};
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -262,6 +263,7 @@ impl Scheduler {
                 return None;
             }
             if let Some(entry) = self.next_to_lend(victim) {
+                sometimes("an idle worker looked at a busy one's queue");
                 return Some((entry, victim));
             }
         }
@@ -285,6 +287,10 @@ impl Scheduler {
             let cost = (duration, self.templates.result_nbytes(template));
             let worker = self.worker(id).expect("alive");
             let is_free = worker.has_free(&self.classes[class].options);
+            if !is_free && mutant("wakeup-lost-on-resource-return") {
+                self.classes[class].queue.pop();
+                continue;
+            }
             if is_free && worker.room(load, cost) > 0 {
                 best = Some((entry, class, duration));
             }
@@ -364,6 +370,7 @@ impl Scheduler {
         if worker.n_processing > worker.hello.nthreads && !worker.retracting {
             worker.retracting = true;
             worker.out.push(ToWorker::Retract);
+            sometimes("calls were asked back");
         }
     }
 

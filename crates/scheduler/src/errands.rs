@@ -2,9 +2,10 @@
 
 use crate::scheduler::Scheduler;
 use crate::table::{Map, State, TaskRef};
-use rasker_graph::{ClientId, Key, TaskId};
+use rasker_graph::{ClientId, Key, Run, TaskId};
+use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{Datum, ToWorker, WorkerId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A copy is asked for so often before its errand goes on without it.
 const TRIES_MAX: u32 = 3;
@@ -94,7 +95,10 @@ impl Scheduler {
         if free.is_empty() {
             return there.is_empty();
         }
-        let alone = self.held_only_by(&there);
+        let mut alone = self.held_only_by(&there);
+        if mutant("retired-without-copies") {
+            alone.clear();
+        }
         let mut receivers = self.receivers(&[]);
         let has_to_end = self.errands[at].asked_by.is_none();
         if !alone.is_empty() && receivers.is_empty() && !has_to_end {
@@ -127,6 +131,7 @@ impl Scheduler {
     }
 
     fn end_worker(&mut self, at: usize, id: WorkerId) {
+        sometimes("a worker was retired");
         let address = self.worker(id).expect("alive").hello.address.clone();
         let reason = "it was retired".to_owned();
         self.farewells.push((id, ToWorker::Close { reason: reason.clone() }));
@@ -173,6 +178,7 @@ impl Scheduler {
         let Some(to) = least.map(|(to, _)| *to) else { return false };
         let Some(source) = self.source_for(task, to) else { return false };
         *receivers.get_mut(&to).expect("just found") += source.nbytes;
+        sometimes("a copy was asked for");
         self.errands[at].open.insert((id, to), 1);
         self.ask_for_copy(task, to);
         true
@@ -219,8 +225,18 @@ impl Scheduler {
         }
     }
 
+    /// Copies of these values could not be made, or came too late. Looks at what is under way, as
+    /// a peer may name any number of tasks.
+    pub(crate) fn errands_fail(&mut self, worker: WorkerId, runs: &[Run]) {
+        let open = self.errands.iter().flat_map(|errand| errand.open.keys());
+        let named = |id: &TaskId| runs.iter().any(|run| run.contains(*id));
+        let failed: BTreeSet<TaskId> =
+            (open.filter(|(_, to)| *to == worker)).map(|(id, _)| *id).filter(named).collect();
+        failed.into_iter().for_each(|id| self.on_not_copied(worker, id));
+    }
+
     /// A copy could not be made: from another holder, perhaps.
-    pub(crate) fn on_not_copied(&mut self, worker: WorkerId, id: TaskId) {
+    fn on_not_copied(&mut self, worker: WorkerId, id: TaskId) {
         let known = self.table.find(id);
         for at in 0..self.errands.len() {
             let Some(tries) = self.errands[at].open.get_mut(&(id, worker)) else { continue };
@@ -236,6 +252,9 @@ impl Scheduler {
 
     /// A worker that is gone copies nothing.
     pub(crate) fn errands_without(&mut self, worker: WorkerId) {
+        if mutant("copies-of-lost-worker-awaited") {
+            return;
+        }
         for errand in &mut self.errands {
             errand.open.retain(|(_, to), _| *to != worker);
         }

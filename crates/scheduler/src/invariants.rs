@@ -2,8 +2,11 @@
 
 use crate::scheduler::Scheduler;
 use crate::table::{Map, State, TaskList, TaskRef};
-use rasker_graph::TaskId;
+use foldhash::fast::FixedState;
+use hashbrown::HashSet;
+use rasker_graph::{ClientId, TaskId};
 use rasker_protocol::WorkerId;
+use std::hash::{BuildHasher, Hash, Hasher};
 
 impl Scheduler {
     /// What is wrong with the state; empty when all is well. For tests and simulation: it looks at
@@ -13,6 +16,7 @@ impl Scheduler {
         let mut waiting: Map<TaskRef, u32> = Map::default();
         let mut alive: Map<TaskRef, u32> = Map::default();
         let mut load: Map<WorkerId, u32> = Map::default();
+        let mut in_use: Map<(WorkerId, &str), f64> = Map::default();
         self.each_record(|task| {
             let state = self.state(task);
             if state.is_gone() {
@@ -32,6 +36,9 @@ impl Scheduler {
             }
             if let State::Processing { worker } = state {
                 *load.entry(worker).or_default() += 1;
+                for (name, amount) in &self.table.options(task).resources {
+                    *in_use.entry((worker, name.as_str())).or_default() += amount;
+                }
             }
             self.check_state(task, state, missing, &mut wrong);
         });
@@ -44,7 +51,10 @@ impl Scheduler {
             let expected =
                 (waiting.get(&task).copied().unwrap_or(0), alive.get(&task).copied().unwrap_or(0));
             if counts != expected {
-                wrong.push(format!("{task:?}: dependents {counts:?}, counted {expected:?}"));
+                wrong.push(format!("{task:?}: dependents {counts:?}, counted {expected:?} (1)"));
+            }
+            if record.retries_used > self.table.options(task).retries {
+                wrong.push(format!("{task:?} was retried {} times (20)", record.retries_used));
             }
             if !record.is_wanted() && expected == (0, 0) {
                 wrong.push(format!("{task:?} is kept and nobody needs it: {:?}", record.state));
@@ -54,10 +64,82 @@ impl Scheduler {
             let (n, counted) =
                 (self.worker(id).expect("alive").n_processing, load.get(&id).copied().unwrap_or(0));
             if n != counted {
-                wrong.push(format!("{id:?} has {n} calls in hand, counted {counted}"));
+                wrong.push(format!("{id:?} has {n} calls in hand, counted {counted} (1)"));
+            }
+            self.check_resources(id, &in_use, &mut wrong);
+        }
+        for (task, replicas) in &self.table.replicas {
+            let is_held = matches!(self.state(*task), State::Memory { holder, .. }
+                if !replicas.contains(&holder));
+            if !is_held {
+                wrong.push(format!("{task:?} has copies on {replicas:?} beside no value (4)"));
             }
         }
         wrong
+    }
+
+    /// Invariant 17: what is in use is what the calls in hand ask for, and no more than there is.
+    fn check_resources(
+        &self,
+        id: WorkerId,
+        in_use: &Map<(WorkerId, &str), f64>,
+        wrong: &mut Vec<String>,
+    ) {
+        let worker = self.worker(id).expect("alive");
+        for (name, total) in &worker.hello.resources {
+            let used = in_use.get(&(id, name.as_str())).copied().unwrap_or(0.0);
+            let left = worker.n_available(name);
+            if (left + used - total).abs() > 1e-6 || left < -1e-6 {
+                wrong.push(format!("{id:?} has {left} of {total} {name}, {used} in use (17)"));
+            }
+        }
+    }
+
+    /// Tasks that are ready and stand in no queue, so that nothing will come of them.
+    pub fn check_queues(&self) -> Vec<String> {
+        let mut queued: HashSet<TaskRef, foldhash::fast::FixedState> = HashSet::default();
+        queued.extend(self.ready.iter().map(|entry| entry.task()));
+        queued.extend(self.classes.iter().flat_map(|c| c.queue.iter()).map(|entry| entry.task()));
+        for worker in self.workers.iter().flatten() {
+            queued.extend(worker.pending.iter().map(|entry| entry.task()));
+        }
+        let mut wrong = Vec::new();
+        self.each_record(|task| {
+            let layer = self.table.layer(task.layer);
+            let is_root = task.index >= layer.cursor
+                && self.roots.contains_key(&(layer.priority, task.layer));
+            if self.state(task) == State::Ready && !is_root && !queued.contains(&task) {
+                wrong.push(format!("{task:?} is ready and stands in no queue (27)"));
+            }
+        });
+        wrong
+    }
+
+    /// A number that stands for the tasks of one client and what became of them: for fuzzing.
+    pub fn fingerprint(&self, client: ClientId) -> u64 {
+        let mut hasher = FixedState::default().build_hasher();
+        for layer in self.table.layers.iter().flatten().filter(|l| l.id.client() == client) {
+            (layer.id, layer.count, layer.alive).hash(&mut hasher);
+            for index in 0..layer.expanded {
+                let task = layer.task(index);
+                let used = (task.attempt, task.retries_used, task.suspicion, task.wanted);
+                (index, used, task.state.name()).hash(&mut hasher);
+            }
+        }
+        hasher.finish()
+    }
+
+    /// Which worker is believed to hold what: for simulation.
+    pub fn holdings(&self) -> Vec<(WorkerId, TaskId)> {
+        let mut held = Vec::new();
+        self.each_record(|task| {
+            if let State::Memory { holder, .. } = self.state(task) {
+                let replicas = self.table.replicas.get(&task).into_iter().flatten();
+                let holders = std::iter::once(&holder).chain(replicas);
+                held.extend(holders.map(|worker| (*worker, self.table.id(task))));
+            }
+        });
+        held
     }
 
     /// A task and its inputs in words: for simulation.

@@ -4,6 +4,7 @@ use crate::peer::{Client, Worker};
 use crate::scheduler::Scheduler;
 use crate::table::{State, TaskRef};
 use rasker_graph::ClientId;
+use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{ToClient, ToWorker, WorkerHello, WorkerId};
 
 impl Scheduler {
@@ -36,7 +37,9 @@ impl Scheduler {
         for &other in &self.alive {
             let worker = self.workers[other.0 as usize].as_deref_mut().expect("alive");
             newcomer.peers.push(worker.peer());
-            worker.peers.push(peer.clone());
+            if !mutant("newcomer-not-announced") {
+                worker.peers.push(peer.clone());
+            }
         }
         for client in self.clients.values_mut() {
             client.out.push(ToClient::Peers(vec![peer.clone()]));
@@ -44,21 +47,34 @@ impl Scheduler {
         self.workers[at] = Some(Box::new(newcomer));
         self.alive.push(id);
         self.alive.sort_unstable();
-        self.place_classes();
+        if !mutant("unplaceable-forgotten") {
+            self.place_classes();
+        }
     }
 
     /// A worker is gone. `blames` tells whether its calls may have brought that about.
-    pub(crate) fn on_worker_left(&mut self, id: WorkerId, reason: &str, blames: bool) {
+    pub(crate) fn on_worker_left(&mut self, mut id: WorkerId, reason: &str, blames: bool) {
+        if let Some(namesake) = self.namesake(id) {
+            sometimes("a worker was lost after its successor had come");
+            if mutant("late-loss-removes-successor") {
+                id = namesake;
+            }
+        }
         if self.worker(id).is_none() {
             return;
         }
-        let running = self.in_hand(id);
-        let held = self.held_by(id);
+        let is_back = mutant("identity-by-address") && self.namesake(id).is_some();
+        let (mut running, mut held) = (self.in_hand(id), self.held_by(id));
+        if is_back {
+            (running, held) = Default::default();
+        }
         let worker = self.workers[id.0 as usize].take().expect("just seen");
         self.alive.retain(|w| *w != id);
         self.count_sidelined();
         self.place_classes();
-        worker.borrowed.values().cloned().for_each(|lenders| self.repay(lenders));
+        if !mutant("loan-of-lost-worker-kept") {
+            worker.borrowed.values().cloned().for_each(|lenders| self.repay(lenders));
+        }
         for client in self.clients.values_mut() {
             client.out.push(ToClient::PeersGone(vec![id]));
         }
@@ -87,12 +103,21 @@ impl Scheduler {
             }
         }
         for entry in worker.pending.iter() {
-            if self.is_due(entry) {
+            if self.is_due(entry) && !mutant("queue-of-lost-worker-forgotten") {
                 self.make_ready(entry.task());
             }
         }
         self.errands_without(id);
         self.answer_for(id);
+    }
+
+    /// A later worker at the same address.
+    fn namesake(&self, id: WorkerId) -> Option<WorkerId> {
+        let address = &self.worker(id)?.hello.address;
+        let same = |w: &WorkerId| {
+            *w != id && self.worker(*w).is_some_and(|worker| worker.hello.address == *address)
+        };
+        self.alive.iter().copied().rev().find(same)
     }
 
     /// Values of which the worker holds a copy, or the only one. Looks at all tasks.
@@ -104,8 +129,10 @@ impl Scheduler {
             }
         });
         let replicas = self.table.replicas.iter();
+        let is_copy =
+            |holders: &[WorkerId]| holders.contains(&id) && !mutant("replica-of-lost-worker-kept");
         let mut copied: Vec<TaskRef> =
-            replicas.filter(|(_, holders)| holders.contains(&id)).map(|(task, _)| *task).collect();
+            replicas.filter(|(_, holders)| is_copy(holders)).map(|(task, _)| *task).collect();
         copied.sort_unstable();
         held.extend(copied);
         held

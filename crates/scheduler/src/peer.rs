@@ -4,9 +4,13 @@ use crate::queue::Queue;
 use crate::table::{Map, TaskRef};
 use crate::template::{TemplateIx, Templates};
 use hashbrown::HashSet;
-use rasker_graph::{ClientId, Options, TemplateId};
-use rasker_protocol::{Calls, Peer, ToClient, ToWorker, WorkerHello, WorkerId, WorkerStatus};
+use rasker_graph::{ClientId, Options, Run, TemplateId};
+use rasker_protocol::probe::mutant;
+use rasker_protocol::{
+    Calls, Failure, Finished, Peer, ToClient, ToWorker, WorkerHello, WorkerId, WorkerStatus,
+};
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 /// Work that a worker has in hand per thread, ns: enough that it does not run dry between
 /// reports, little enough that none of it waits long behind a slow call.
@@ -114,7 +118,10 @@ impl Worker {
         self.n_processing -= count;
         self.turn_to(template);
         self.latest.1 -= count;
-        self.reserve(options, 1.0);
+        let times = f64::from(1 + u8::from(mutant("resource-returned-twice")));
+        if !mutant("resource-kept") {
+            self.reserve(options, times);
+        }
     }
 
     /// Takes the count of this template out of the table: most calls are like the one before.
@@ -137,17 +144,25 @@ impl Worker {
         }
     }
 
+    /// How much of a resource is not in use.
+    pub fn n_available(&self, resource: &str) -> f64 {
+        self.available.iter().find(|(n, _)| n == resource).map_or(0.0, |(_, left)| *left)
+    }
+
     /// Whether the resources a task asks for are free now.
     pub fn has_free(&self, options: &Options) -> bool {
-        options.resources.iter().all(|(name, amount)| {
-            self.available.iter().any(|(n, left)| n == name && *left + 1e-9 >= *amount)
-        })
+        mutant("resource-overbooked")
+            || options.resources.iter().all(|(name, amount)| {
+                self.available.iter().any(|(n, left)| n == name && *left + 1e-9 >= *amount)
+            })
     }
 
     /// Whether a task may ever run here.
     pub fn can_run(&self, options: &Options, any_worker: bool) -> bool {
-        let named =
-            any_worker || options.workers.is_empty() || options.workers.iter().any(|w| self.is(w));
+        let named = any_worker
+            || mutant("restriction-ignored")
+            || options.workers.is_empty()
+            || options.workers.iter().any(|w| self.is(w));
         named
             && options.resources.iter().all(|(name, amount)| {
                 self.hello.resources.iter().any(|(n, total)| n == name && total >= amount)
@@ -168,7 +183,7 @@ impl Worker {
 
     /// Whether it may be given work.
     pub fn takes_work(&self) -> bool {
-        !self.is_suspect && !self.is_retiring
+        (!self.is_suspect || mutant("suspect-given-work")) && !self.is_retiring
     }
 
     /// Whether a thread has nothing to do, and memory to do it in.
@@ -207,10 +222,33 @@ impl Worker {
 pub(crate) struct Client {
     pub name: String,
     /// What is to be said at the end of the turn.
-    pub finished: Vec<rasker_protocol::Finished>,
-    pub failed: Vec<(rasker_graph::Run, std::sync::Arc<rasker_protocol::Failure>)>,
-    pub pending: Vec<rasker_graph::Run>,
     pub out: Vec<ToClient>,
+    /// What became of tasks, in the order in which it did: a task may fail, be retried and finish
+    /// within one turn.
+    pub told: Vec<ToClient>,
+}
+
+impl Client {
+    pub fn tell_finished(&mut self, finished: Finished) {
+        match self.told.last_mut() {
+            Some(ToClient::Finished(items)) => items.push(finished),
+            _ => self.told.push(ToClient::Finished(vec![finished])),
+        }
+    }
+
+    pub fn tell_failed(&mut self, run: Run, failure: Arc<Failure>) {
+        match self.told.last_mut() {
+            Some(ToClient::Failed(items)) => items.push((run, failure)),
+            _ => self.told.push(ToClient::Failed(vec![(run, failure)])),
+        }
+    }
+
+    pub fn tell_pending(&mut self, run: Run) {
+        match self.told.last_mut() {
+            Some(ToClient::Pending(runs)) => runs.push(run),
+            _ => self.told.push(ToClient::Pending(vec![run])),
+        }
+    }
 }
 
 /// A question that workers are answering for a client.

@@ -6,6 +6,7 @@ use crate::scheduler::Scheduler;
 use crate::table::{Recipe, State, TaskList, TaskRef};
 use rasker_graph::Options;
 use rasker_protocol::WorkerId;
+use rasker_protocol::probe::sometimes;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -45,6 +46,9 @@ impl Scheduler {
         if !options.workers.is_empty() || !options.resources.is_empty() {
             let options = options.clone();
             let class = self.class_of(&options);
+            if self.classes[class].workers.is_empty() {
+                sometimes("no worker may run a task");
+            }
             return self.classes[class].queue.push(entry);
         }
         let mut dependencies = TaskList::new();
@@ -68,7 +72,7 @@ impl Scheduler {
         if let Recipe::Page(page) = &layer.recipe
             && !page.options.is_empty()
         {
-            priority.user = -self.table.options(task).priority;
+            priority.user = self.table.options(task).priority.saturating_neg();
         }
         Entry { priority, index: task.index, layer: task.layer }
     }

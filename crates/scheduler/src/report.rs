@@ -4,8 +4,12 @@ use crate::scheduler::Scheduler;
 use crate::table::{Recipe, State, TaskList, TaskRef};
 use crate::template::TemplateIx;
 use rasker_graph::{Run, TaskId};
+use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{Failure, FailureKind, Finished, Progress, Value, WorkerId};
 use std::sync::Arc;
+
+/// No worker runs more calls at once.
+const THREADS_MAX: u32 = 1 << 16;
 
 impl Scheduler {
     pub(crate) fn on_progress(&mut self, worker: WorkerId, progress: &Progress) {
@@ -31,21 +35,24 @@ impl Scheduler {
             }
             Progress::Copied { run, .. } => self.on_copied(worker, *run),
             Progress::NotCopied { runs } => {
-                for id in runs.iter().flat_map(|run| run.tasks()) {
-                    self.on_not_copied(worker, id);
-                }
+                self.errands_fail(worker, runs);
             }
             Progress::Spare { runs } => {
-                for id in runs.iter().flat_map(|run| run.tasks()) {
+                let runs: Vec<Run> = runs.iter().filter_map(|run| self.table.clip(*run)).collect();
+                for id in runs.into_iter().flat_map(Run::tasks) {
                     self.spare(worker, id);
                 }
             }
             Progress::Threads { nthreads } => {
-                self.worker_mut(worker).expect("just seen").hello.nthreads = *nthreads;
+                let nthreads = (*nthreads).min(THREADS_MAX);
+                self.worker_mut(worker).expect("just seen").hello.nthreads = nthreads;
             }
             Progress::Dropped { runs } => {
-                for id in runs.iter().flat_map(|run| run.tasks()) {
-                    if let Some(task) = self.table.find(id) {
+                let runs: Vec<Run> = runs.iter().filter_map(|run| self.table.clip(*run)).collect();
+                for id in runs.into_iter().flat_map(Run::tasks) {
+                    if let Some(task) = self.table.find(id)
+                        && task.index < self.table.layer(task.layer).expanded
+                    {
                         self.lose(task, worker);
                     }
                 }
@@ -60,7 +67,12 @@ impl Scheduler {
             return false;
         }
         let record = layer.task(task.index);
-        record.state == (State::Processing { worker }) && u32::from(record.attempt) == attempt
+        let is_there = record.state == (State::Processing { worker })
+            || mutant("completion-by-key-alone") && record.state.is_processing();
+        let is_last = u32::from(record.attempt) == attempt
+            || mutant("attempt-not-checked")
+            || mutant("completion-by-key-alone");
+        is_there && is_last
     }
 
     /// Calls `f` for the tasks of a run whose attempt is current, taken off the worker's load.
@@ -71,6 +83,10 @@ impl Scheduler {
         attempt: u32,
         mut f: impl FnMut(&mut Scheduler, TaskRef),
     ) {
+        let Some(run) = self.table.clip(run) else {
+            self.n_stale += u64::from(run.count > 0);
+            return;
+        };
         for id in run.tasks() {
             match self.table.find(id) {
                 Some(task) if self.is_current(worker, task, attempt) => {
@@ -121,6 +137,10 @@ impl Scheduler {
             return self.discard(worker, run);
         };
         let first = TaskRef { layer: slot, index: run.start };
+        if run.count == 0 {
+            return;
+        }
+        let values = values.filter(|values| values.fits(run.count));
         if run.end() > self.table.layer(slot).expanded {
             return self.discard(worker, run);
         }
@@ -177,7 +197,7 @@ impl Scheduler {
         let nbytes = (each * stretch.count as f32) as u64;
         let held_as = TaskId::new(stretch.layer, stretch.start);
         if let Some(client) = self.clients.get_mut(&client) {
-            client.finished.push(Finished { run: stretch, held_as, holder, nbytes, values });
+            client.tell_finished(Finished { run: stretch, held_as, holder, nbytes, values });
         }
     }
 
@@ -187,7 +207,7 @@ impl Scheduler {
         for (client, name) in self.table.also_wanted.get(&task).into_iter().flatten() {
             if let Some(client) = self.clients.get_mut(client) {
                 let run = name.run();
-                client.finished.push(Finished { run, held_as, holder, nbytes, values: None });
+                client.tell_finished(Finished { run, held_as, holder, nbytes, values: None });
             }
         }
     }
@@ -197,10 +217,15 @@ impl Scheduler {
     /// that one, so it waits for its end.
     pub(crate) fn discard(&mut self, worker: WorkerId, run: Run) {
         self.n_stale += u64::from(run.count);
+        if mutant("late-value-kept") {
+            return;
+        }
+        let Some(run) = self.table.clip(run) else { return self.free_run_at(worker, run) };
         for id in run.tasks() {
             match self.table.find(id) {
                 Some(task) if self.is_held_by(task, worker) => {}
                 Some(task) if self.is_processing_at(task, worker) => {
+                    sometimes("a late value met a later attempt on the same worker");
                     self.table.task_mut(task).is_stray = true;
                 }
                 _ => self.free_at(worker, id),
@@ -226,8 +251,10 @@ impl Scheduler {
     fn on_failed(&mut self, task: TaskRef, failure: &Arc<Failure>) {
         let allowed = self.table.options(task).retries;
         let record = self.table.task_mut(task);
-        if record.retries_used < allowed && failure.kind == FailureKind::Exception {
-            record.retries_used += 1;
+        let may_again = record.retries_used < allowed || mutant("unbounded-retry");
+        if may_again && failure.kind == FailureKind::Exception {
+            record.retries_used = record.retries_used.wrapping_add(1);
+            sometimes("a call was tried again after an exception");
             return self.take_back(task);
         }
         let attempts = u32::from(record.retries_used) + 1;
@@ -244,7 +271,7 @@ impl Scheduler {
     /// other task is taken for the one that brings executors down.
     pub(crate) fn on_crashed(&mut self, task: TaskRef, worker: &str, reason: &str) {
         let record = self.table.task_mut(task);
-        record.suspicion = record.suspicion.saturating_add(1);
+        record.suspicion = record.suspicion.saturating_add(u8::from(!mutant("crash-not-counted")));
         let n = record.suspicion;
         let line = format!("attempt {n} on {worker}: {reason}");
         let history = self.deaths.entry(task).or_default();
@@ -293,8 +320,9 @@ impl Scheduler {
         }
         let named = inputs.iter().filter_map(|(id, holder)| Some((self.table.find(*id)?, *holder)));
         gone.extend(named);
-        for (input, holder) in gone {
+        for (input, holder) in gone.into_iter().filter(|_| !mutant("missing-input-ignored")) {
             if self.is_held_by(input, holder) {
+                sometimes("an input was not where it was believed to be");
                 self.lose(input, holder);
                 self.free_at(holder, self.table.id(input));
             }

@@ -9,6 +9,7 @@ use crate::queue::Queue;
 use crate::table::{Map, Table, TaskRef};
 use crate::template::Templates;
 use rasker_graph::ClientId;
+use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{
     Datum, Failure, FromClient, FromWorker, Priority, ToClient, ToWorker, WorkerId,
 };
@@ -161,7 +162,8 @@ impl Scheduler {
     }
 
     fn on_worker_message(&mut self, worker: WorkerId, message: FromWorker) {
-        if self.worker(worker).is_none() {
+        if self.worker(worker).is_none() && !mutant("stale-incarnation-accepted") {
+            sometimes("a lost worker spoke");
             // From an incarnation that is counted as lost: whatever it says is void.
             self.n_stale += 1;
             return;
@@ -201,18 +203,7 @@ impl Scheduler {
                 .drain(..)
                 .partition(|message| matches!(message, ToClient::Answer { .. }));
             out.extend(first.into_iter().map(|message| Action::ToClient(id, message)));
-            if !client.pending.is_empty() {
-                let runs = std::mem::take(&mut client.pending);
-                out.push(Action::ToClient(id, ToClient::Pending(runs)));
-            }
-            if !client.finished.is_empty() {
-                let finished = std::mem::take(&mut client.finished);
-                out.push(Action::ToClient(id, ToClient::Finished(finished)));
-            }
-            if !client.failed.is_empty() {
-                let failed = std::mem::take(&mut client.failed);
-                out.push(Action::ToClient(id, ToClient::Failed(failed)));
-            }
+            out.extend(client.told.drain(..).map(|message| Action::ToClient(id, message)));
             out.extend(answers.into_iter().map(|message| Action::ToClient(id, message)));
         }
         let farewells = std::mem::take(&mut self.farewells);

@@ -5,6 +5,7 @@ use crate::scheduler::Scheduler;
 use crate::table::{MapInput, Recipe, State, TaskList, TaskRef};
 use crate::template::TemplateIx;
 use rasker_graph::{Input, Key, Run};
+use rasker_protocol::probe::mutant;
 use rasker_protocol::{CallWork, Calls, Label, Source, WorkerId};
 use smallvec::SmallVec;
 
@@ -79,7 +80,7 @@ impl Scheduler {
             label: self.label(task),
             work: self.call_work(task),
             sources: self.sources(task, id),
-            alone: self.table.task(task).suspicion > 0,
+            alone: self.table.task(task).suspicion > 0 && !mutant("quarantine-not-alone"),
         };
         if !calls.sources.is_empty() {
             self.borrow(id, task);

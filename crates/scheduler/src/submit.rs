@@ -8,6 +8,7 @@ use crate::template::TemplateIx;
 use rasker_graph::{
     ClientId, Input, Key, Layer, LayerId, MapWork, Page, Run, TaskId, TemplateId, Work,
 };
+use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{Failure, FailureKind, Priority, Submit};
 use std::sync::Arc;
 
@@ -44,7 +45,7 @@ impl Scheduler {
 
     fn add_layer(&mut self, client: ClientId, layer: Layer) {
         self.n_submitted += 1;
-        let user = -layer.options.priority;
+        let user = layer.options.priority.saturating_neg();
         let priority = Priority { user, keeps: true, submission: self.n_submitted };
         let Layer { id, count, work, options, wants_values } = layer;
         let mut firsts = Vec::new();
@@ -77,7 +78,7 @@ impl Scheduler {
         let text = "the layer names a template that was never sent; submit it again";
         let failure = Arc::new(Failure::new(FailureKind::Unpicklable, format!("{id:?}"), text));
         if let Some(client) = self.clients.get_mut(&client) {
-            client.failed.push((Run::new(id, 0, count), failure));
+            client.tell_failed(Run::new(id, 0, count), failure);
         }
     }
 
@@ -197,10 +198,15 @@ impl Scheduler {
     fn add_listed(&mut self, task: TaskRef, read: &[TaskRef]) {
         let key = self.table.own_key(task).expect("a page has keys");
         if let Some(of) = self.table.find_key(key) {
-            if self.table.task(of).is_wanted() || self.is_same_call(task, of) {
+            if self.table.task(of).is_wanted()
+                || self.is_same_call(task, of)
+                || mutant("key-joined-by-name-alone")
+            {
+                sometimes("a key was joined");
                 return self.make_alias(task, of);
             }
             // Only descendants need the other one: the key starts a new generation.
+            sometimes("a key began a new generation beside the old one");
             self.table.remove_key(of);
         }
         self.table.add_key(key, task);

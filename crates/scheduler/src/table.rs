@@ -6,7 +6,7 @@
 use crate::template::TemplateIx;
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
-use rasker_graph::{Blob, ClientId, Column, Key, LayerId, Options, TaskId};
+use rasker_graph::{Blob, ClientId, Column, Key, LayerId, Options, Run, TaskId};
 use rasker_protocol::{Priority, WorkerId};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -53,6 +53,9 @@ impl State {
     /// Whether the task still needs its inputs.
     pub fn is_active(self) -> bool {
         matches!(self, State::Waiting { .. } | State::Ready | State::Processing { .. })
+    }
+    pub fn is_processing(self) -> bool {
+        matches!(self, State::Processing { .. })
     }
     pub fn is_gone(self) -> bool {
         matches!(self, State::Forgotten | State::Alias { .. })
@@ -277,6 +280,13 @@ impl Table {
     }
     pub fn id(&self, task: TaskRef) -> TaskId {
         TaskId::new(self.layer(task.layer).id, task.index)
+    }
+
+    /// The part of a run that a peer named which its layer has; none if there is no such layer.
+    pub fn clip(&self, run: Run) -> Option<Run> {
+        let count = self.layer(*self.by_id.get(&run.layer)?).count;
+        let start = run.start.min(count);
+        Some(Run::new(run.layer, start, run.end().min(count) - start))
     }
 
     /// The place of a task that a peer named; none if it is forgotten.

@@ -393,3 +393,34 @@ fn a_retry_that_comes_after_the_value_hears_of_it_again() {
     cluster.run();
     assert_eq!((cluster.finished, cluster.given.len()), (2, 1));
 }
+
+#[test]
+fn a_run_that_claims_to_be_endless_costs_nothing() {
+    let mut cluster = Cluster::new(1);
+    cluster.is_checked = true;
+    let started = std::time::Instant::now();
+    for layer in [LayerId::new(CLIENT, 1), LayerId::new(CLIENT, 9)] {
+        let run = Run::new(layer, 1, u32::MAX);
+        cluster.client(FromClient::Cancel { runs: vec![run], reason: String::new() });
+        cluster.client(FromClient::Release(vec![run]));
+        cluster.finish(WorkerId(0), run, 0);
+        cluster.progress(WorkerId(0), Progress::Copied { run, nbytes: 0 });
+        cluster.progress(WorkerId(0), Progress::Retracted { run, attempt: 0 });
+        cluster.progress(WorkerId(0), Progress::Dropped { runs: vec![run] });
+    }
+    assert!(started.elapsed().as_secs() < 1, "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_task_that_reads_itself_is_refused() {
+    let mut cluster = Cluster::new(1);
+    let id = LayerId::new(CLIENT, 1);
+    let inputs = vec![Input::Tasks(TaskId::new(id, 0))];
+    let (template, key, name) = (TemplateId(1), Key(1), "inc".into());
+    let work = MapWork { template, key, name, inputs, constants: Blob::EMPTY };
+    let work = Work::Map(work);
+    let options = Default::default();
+    cluster.submit(vec![Layer { id, count: 2, work, options, wants_values: true }]);
+    assert_eq!(cluster.scheduler.n_tasks(), 0);
+    assert_eq!(cluster.scheduler.n_stale(), 1);
+}

@@ -7,6 +7,7 @@
 use crate::scheduler::{Scheduler, Step};
 use crate::table::{Recipe, State, TaskList, TaskRef};
 use rasker_graph::{Run, TaskId};
+use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{Failure, FailureKind, Finished, ToWorker, WorkerId};
 use std::sync::Arc;
 
@@ -94,7 +95,10 @@ impl Scheduler {
             s.table.task_mut(dependency).waiting_dependents += 1;
             match s.state(dependency) {
                 State::Memory { .. } => {}
-                State::Failed { failure } => failed = Some(failure),
+                State::Failed { failure } if !mutant("failed-input-awaited") => {
+                    sometimes("a task was entered over a failed input");
+                    failed = Some(failure);
+                }
                 state => {
                     missing += 1;
                     if state == State::Released {
@@ -125,7 +129,7 @@ impl Scheduler {
     pub(crate) fn release_inputs(&mut self, task: TaskRef) {
         self.each_dependency(task, |s, dependency| {
             let record = s.table.task_mut(dependency);
-            record.waiting_dependents -= 1;
+            record.waiting_dependents -= 1 + u32::from(mutant("input-released-twice"));
             if record.waiting_dependents == 0 && !record.is_wanted() {
                 s.todo.push(Step::Consider(dependency));
             }
@@ -157,13 +161,14 @@ impl Scheduler {
             self.release_inputs(task);
         }
         let reason = self.failure(failure).clone();
-        if reason.kind == FailureKind::Cancelled {
+        if reason.kind == FailureKind::Cancelled && !mutant("cancelled-key-joined") {
             // Clients take the key of a cancelled task for a free one, so nothing joins it here.
             self.table.remove_key(task);
         }
-        self.tell_wanting(task, |client, run| client.failed.push((run, reason.clone())));
+        self.tell_wanting(task, |client, run| client.tell_failed(run, reason.clone()));
         self.each_dependent(task, |s, dependent| {
-            if matches!(s.state(dependent), State::Waiting { .. } | State::Ready) {
+            let is_open = matches!(s.state(dependent), State::Waiting { .. } | State::Ready);
+            if is_open && !mutant("failure-not-passed-on") {
                 s.fail_later(dependent, failure);
             }
         });
@@ -200,14 +205,15 @@ impl Scheduler {
         let held_as = self.table.id(task);
         let nbytes = nbytes as u64;
         self.tell_wanting(task, |client, run| {
-            client.finished.push(Finished { run, held_as, holder, nbytes, values: None });
+            client.tell_finished(Finished { run, held_as, holder, nbytes, values: None });
         });
     }
 
     /// Lets go of what nobody needs any more.
     fn consider(&mut self, task: TaskRef) {
         let record = self.table.task(task);
-        if record.is_wanted() || record.waiting_dependents > 0 || record.state.is_gone() {
+        let is_read = record.waiting_dependents > 0 && !mutant("freed-while-read");
+        if record.is_wanted() || is_read || record.state.is_gone() {
             return;
         }
         let alive = record.alive_dependents > 0;
@@ -223,6 +229,7 @@ impl Scheduler {
                 self.release_inputs(task);
             }
             State::Processing { worker } => {
+                sometimes("a task was let go while it was with a worker");
                 self.stop(task, worker);
                 self.set(task, State::Released);
                 self.release_inputs(task);
@@ -240,6 +247,9 @@ impl Scheduler {
         self.table.task_mut(task).attempt += 1;
         let run = self.table.id(task).run();
         self.unload(task, 1, worker);
+        if mutant("cancel-not-sent") {
+            return;
+        }
         let id = worker;
         if let Some(worker) = self.worker_mut(worker) {
             match worker.out.last_mut() {
@@ -252,8 +262,16 @@ impl Scheduler {
 
     /// A call ended without a value, and its worker may hold one of an earlier attempt.
     pub(crate) fn free_stray(&mut self, task: TaskRef, worker: WorkerId) {
-        if std::mem::replace(&mut self.table.task_mut(task).is_stray, false) {
+        let is_stray = std::mem::replace(&mut self.table.task_mut(task).is_stray, false);
+        if is_stray && !mutant("stray-value-kept") {
+            sometimes("a call ended beside a value of an earlier attempt");
             self.free_at(worker, self.table.id(task));
+        }
+    }
+
+    pub(crate) fn free_run_at(&mut self, worker: WorkerId, run: Run) {
+        if let Some(worker) = self.worker_mut(worker) {
+            worker.out.push(ToWorker::Free(vec![run]));
         }
     }
 
@@ -277,7 +295,9 @@ impl Scheduler {
     }
 
     fn forget(&mut self, task: TaskRef) {
-        self.table.remove_key(task);
+        if !mutant("forgotten-key-kept") {
+            self.table.remove_key(task);
+        }
         self.table.clear_edges(task);
         if !self.deaths.is_empty() {
             self.deaths.remove(&task);
@@ -340,7 +360,7 @@ impl Scheduler {
         let mut other = None;
         if let Some(replicas) = replicas {
             replicas.retain(|r| *r != worker);
-            if holder == worker {
+            if holder == worker && !mutant("recovery-ignores-copies") {
                 other = replicas.pop();
             }
             if replicas.is_empty() {
@@ -352,20 +372,26 @@ impl Scheduler {
         }
         if let Some(holder) = other {
             self.set(task, State::Memory { holder, nbytes });
-            self.report(task);
+            sometimes("a copy stood in for a lost value");
+            if !mutant("moved-value-not-told") {
+                self.report(task);
+            }
             return;
         }
         self.set(task, State::Released);
         self.table.task_mut(task).attempt += 1;
         self.each_dependent(task, |s, dependent| match s.state(dependent) {
             State::Waiting { missing } => s.set(dependent, State::Waiting { missing: missing + 1 }),
-            State::Ready => s.set(dependent, State::Waiting { missing: 1 }),
+            State::Ready if !mutant("ready-without-input") => {
+                sometimes("a ready task lost an input");
+                s.set(dependent, State::Waiting { missing: 1 });
+            }
             _ => {}
         });
         let record = self.table.task(task);
         if record.is_wanted() || record.waiting_dependents > 0 {
             self.todo.push(Step::Compute(task));
-            self.tell_wanting(task, |client, run| client.pending.push(run));
+            self.tell_wanting(task, |client, run| client.tell_pending(run));
         } else {
             self.todo.push(Step::Consider(task));
         }
@@ -373,7 +399,7 @@ impl Scheduler {
 
     /// Takes a call back that a worker was to run, to be planned anew.
     pub(crate) fn take_back(&mut self, task: TaskRef) {
-        self.table.task_mut(task).attempt += 1;
+        self.table.task_mut(task).attempt += u16::from(!mutant("attempt-not-raised"));
         self.set(task, State::Released);
         self.release_inputs(task);
         self.todo.push(Step::Compute(task));

@@ -4,6 +4,7 @@
 use crate::scheduler::Scheduler;
 use crate::table::{State, TaskRef};
 use rasker_graph::{Run, TaskId};
+use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{Source, WorkerId};
 use smallvec::SmallVec;
 
@@ -37,14 +38,23 @@ impl Scheduler {
     }
 
     pub(crate) fn on_copied(&mut self, worker: WorkerId, run: Run) {
+        let Some(run) = self.table.clip(run) else {
+            self.errands_fail(worker, &[run]);
+            return self.discard(worker, run);
+        };
         for id in run.tasks() {
             let task = self.table.find(id).filter(|task| {
                 task.index < self.table.layer(task.layer).expanded
-                    && matches!(self.state(*task), State::Memory { .. })
+                    && (matches!(self.state(*task), State::Memory { .. })
+                        || mutant("copy-of-nothing-counted"))
             });
             match task {
                 Some(task) => self.add_replica(task, worker),
-                None => self.discard(worker, id.run()),
+                None => {
+                    // It was let go or lost meanwhile, so nobody is to wait for it.
+                    self.errands_fail(worker, &[id.run()]);
+                    self.discard(worker, id.run());
+                }
             }
         }
     }
@@ -61,7 +71,11 @@ impl Scheduler {
     pub(crate) fn on_inventory(&mut self, worker: WorkerId, held: &[(Run, u64)]) {
         for &(run, nbytes) in held {
             let each = nbytes as f32 / run.count.max(1) as f32;
-            for id in run.tasks() {
+            let Some(known) = self.table.clip(run) else {
+                self.free_run_at(worker, run);
+                continue;
+            };
+            for id in known.tasks() {
                 self.take_in(worker, id, each);
                 self.settle();
             }
@@ -76,6 +90,7 @@ impl Scheduler {
         match self.state(task) {
             State::Memory { .. } => self.add_replica(task, worker),
             State::Waiting { .. } | State::Ready => {
+                sometimes("an inventory brought a value that was to be made again");
                 self.finish(task, worker, nbytes);
                 self.report(task);
             }

@@ -4,7 +4,8 @@
 use crate::scheduler::{Scheduler, Step};
 use crate::table::{Recipe, State, Table, TaskList, TaskRef};
 use rasker_graph::{ClientId, Key, LayerId, Run, TaskId};
-use rasker_protocol::{Failure, FailureKind, Scattered};
+use rasker_protocol::probe::{mutant, sometimes};
+use rasker_protocol::{Failure, FailureKind, Finished, Scattered, WorkerId};
 use std::sync::Arc;
 
 impl Scheduler {
@@ -27,10 +28,12 @@ impl Scheduler {
         self.table.task_mut(task).also_wanted = true;
         match self.state(task) {
             State::Released => self.todo.push(Step::Compute(task)),
+            State::Memory { .. } if mutant("late-wish-not-told") => {}
             State::Memory { holder, nbytes } => {
+                sometimes("a value was wished for that was there");
                 let held_as = self.table.id(task);
                 if let Some(client) = self.clients.get_mut(&client) {
-                    client.finished.push(rasker_protocol::Finished {
+                    client.tell_finished(Finished {
                         run: name.run(),
                         held_as,
                         holder,
@@ -42,7 +45,7 @@ impl Scheduler {
             State::Failed { failure } => {
                 let failure = self.failure(failure).clone();
                 if let Some(client) = self.clients.get_mut(&client) {
-                    client.failed.push((name.run(), failure));
+                    client.tell_failed(name.run(), failure);
                 }
             }
             _ => {}
@@ -72,7 +75,12 @@ impl Scheduler {
                 self.todo.push(Step::Compute(task));
                 continue;
             };
-            let others: smallvec::SmallVec<[_; 2]> = there.copied().collect();
+            let mut others: smallvec::SmallVec<[WorkerId; 2]> = smallvec::SmallVec::new();
+            for &other in there {
+                if other != holder && !others.contains(&other) {
+                    others.push(other);
+                }
+            }
             if !others.is_empty() {
                 self.table.replicas.insert(task, others);
             }
@@ -88,6 +96,11 @@ impl Scheduler {
         key: Key,
         index: Option<u32>,
     ) {
+        let is_own = name.index == 0 && name.layer.client() == client;
+        if !is_own || self.table.by_id.contains_key(&name.layer) {
+            self.n_stale += 1;
+            return;
+        }
         let found = match index {
             None => self.table.find_key(key),
             Some(index) => self.table.by_layer_key.get(&key).copied().and_then(|slot| {
@@ -99,7 +112,7 @@ impl Scheduler {
             let text = "no task has this key; it was released or never submitted";
             let failure = Arc::new(Failure::new(FailureKind::Cancelled, format!("{key:?}"), text));
             if let Some(client) = self.clients.get_mut(&client) {
-                client.failed.push((name.run(), failure));
+                client.tell_failed(name.run(), failure);
             }
             return;
         };
@@ -113,6 +126,9 @@ impl Scheduler {
     }
 
     pub(crate) fn on_release(&mut self, client: ClientId, runs: &[Run]) {
+        if mutant("release-lost") && runs.len() == 1 {
+            return;
+        }
         for run in runs {
             let Some(&slot) = self.table.by_id.get(&run.layer) else { continue };
             if self.table.layer(slot).client != client {
@@ -184,7 +200,7 @@ impl Scheduler {
     }
 
     pub(crate) fn on_cancel(&mut self, runs: &[Run], reason: &str) {
-        for run in runs {
+        for run in runs.iter().filter_map(|run| self.table.clip(*run)).collect::<Vec<_>>() {
             for id in run.tasks() {
                 let Some(task) = self.table.find(id) else { continue };
                 self.table.layer_mut(task.layer).expand(task.index + 1);
@@ -192,9 +208,12 @@ impl Scheduler {
                 let text = if reason.is_empty() { "cancelled by a client" } else { reason };
                 let failure = Failure::new(FailureKind::Cancelled, key, text);
                 let failure = self.add_failure(Arc::new(failure));
-                self.table.remove_key(task);
+                if !mutant("cancelled-key-joined") {
+                    self.table.remove_key(task);
+                }
                 self.table.remove_layer_key(task.layer);
                 if let State::Processing { worker } = self.state(task) {
+                    sometimes("a task was cancelled while it was with a worker");
                     self.stop(task, worker);
                 }
                 self.free(task);
@@ -208,12 +227,15 @@ impl Scheduler {
         let mut open: Vec<TaskRef> = Vec::new();
         for id in tasks {
             match self.table.find(*id) {
-                Some(task) => open.push(task),
+                Some(task) => {
+                    self.table.layer_mut(task.layer).expand(task.index + 1);
+                    open.push(task);
+                }
                 None => {
                     let text = "there is no recipe for it here any more; submit it again";
                     let failure = Failure::new(FailureKind::Cancelled, format!("{id:?}"), text);
                     if let Some(client) = self.clients.get_mut(&client) {
-                        client.failed.push((id.run(), Arc::new(failure)));
+                        client.tell_failed(id.run(), Arc::new(failure));
                     }
                 }
             }
@@ -233,11 +255,12 @@ impl Scheduler {
         }
         for task in again {
             if matches!(self.state(task), State::Memory { .. }) {
+                sometimes("a retry came after another's");
                 // Somebody else's retry was first; whoever asks now does not know it any more.
                 self.report(task);
                 continue;
             }
-            self.tell_wanting(task, |client, run| client.pending.push(run));
+            self.tell_wanting(task, |client, run| client.tell_pending(run));
             self.todo.push(Step::Compute(task));
         }
     }

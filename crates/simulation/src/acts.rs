@@ -2,6 +2,7 @@
 
 use crate::oracle::{Deed, NodeId, VARIANTS, deed, template};
 use crate::random::mix;
+use crate::scenario::Act;
 use crate::user::{Scatter, Scene, User, Wish};
 use rasker_client::{Ending, NewTask};
 use rasker_graph::{Blob, Column, Input, Key, MapWork, Options, TaskId, Template, TemplateId};
@@ -15,24 +16,32 @@ fn key_of(seed: u64, parts: impl IntoIterator<Item = u64>) -> Key {
 
 pub(crate) fn any_template(scene: &mut Scene<'_>) -> TemplateId {
     let swarm = scene.swarm;
-    let mut deeds = vec![Deed::Small; 3];
-    let mut add = |on: bool, deed: Deed, n: usize| {
-        if on {
-            deeds.extend(vec![deed; n]);
+    let rare = [
+        (swarm.raising, Deed::Raises),
+        (swarm.flaky, Deed::Flaky),
+        (swarm.poison, Deed::Poison),
+        (swarm.endless, Deed::Endless),
+        (swarm.nested, Deed::Nested),
+    ];
+    let common = [
+        (3, Deed::Small),
+        (swarm.live, Deed::Live),
+        (swarm.encoded, Deed::Encoded),
+        (swarm.objects, Deed::Object),
+    ];
+    let pick = |mut at: u64, choices: &[(u64, Deed)]| {
+        for (weight, deed) in choices {
+            if at < *weight {
+                return Some(*deed);
+            }
+            at -= weight;
         }
+        None
     };
-    add(swarm.live && !swarm.objects, Deed::Live, 3);
-    add(swarm.encoded, Deed::Encoded, 1);
-    add(swarm.objects, Deed::Object, 3);
-    let deed = if scene.random.chance(4) && swarm.raising {
-        Deed::Raises
-    } else if scene.random.chance(6) && swarm.flaky {
-        Deed::Flaky
-    } else if scene.random.chance(2) && swarm.poison {
-        Deed::Poison
-    } else {
-        *scene.random.pick(&deeds)
-    };
+    let total = common.iter().map(|(weight, _)| weight).sum();
+    let deed = pick(scene.random.below(100), &rare)
+        .or_else(|| pick(scene.random.below(total), &common))
+        .unwrap_or(Deed::Small);
     template(deed, scene.random.below(VARIANTS))
 }
 
@@ -41,10 +50,10 @@ fn any_options(scene: &mut Scene<'_>) -> Arc<Options> {
     if scene.random.chance(20) {
         options.priority = scene.random.below(5) as i64 - 2;
     }
-    if scene.swarm.flaky && scene.random.chance(50) {
+    if scene.swarm.flaky > 0 && scene.random.chance(50) {
         options.retries = scene.random.below(4) as u8;
     }
-    if scene.swarm.restricted && scene.random.chance(30) {
+    if scene.random.chance(scene.swarm.restricted) {
         if scene.random.chance(50) {
             options.workers = vec![format!("w{}", scene.random.below(2))];
             options.allow_other_workers = scene.random.chance(30);
@@ -60,33 +69,67 @@ impl User {
         self.client.add_template(Template { id, name: "f".into(), code: Blob::EMPTY });
     }
 
-    /// Does one thing, at random.
-    pub fn act(&mut self, scene: &mut Scene<'_>) {
+    pub fn act(&mut self, act: Act, scene: &mut Scene<'_>) {
         self.acts_left = self.acts_left.saturating_sub(1);
-        let swarm = scene.swarm;
-        let choices: [(bool, fn(&mut User, &mut Scene<'_>), usize); 13] = [
-            (swarm.maps, User::map, 3),
-            (swarm.maps_over, User::map_over, 2),
-            (swarm.pages, User::page, 4),
-            (swarm.named, User::submit_named, 2),
-            (swarm.drops, User::drop_some, 3),
-            (swarm.cancels, User::cancel_some, 1),
-            (swarm.retries, User::retry_some, 2),
-            (swarm.adopts, User::adopt_some, 2),
-            (swarm.scatters, User::scatter, 1),
-            (true, User::gather_some, 2),
-            (swarm.maps, User::hold_one, 1),
-            (true, User::ask, 1),
-            (swarm.restarts, User::restart, 1),
-        ];
-        let mut able = Vec::new();
-        for (on, act, weight) in choices {
-            if on {
-                able.extend(vec![act; weight]);
+        match act {
+            Act::Map => self.map(scene),
+            Act::MapOver => self.map_over(scene),
+            Act::Page => self.page(scene),
+            Act::Named => self.submit_named(scene),
+            Act::Storm => self.storm(scene),
+            Act::LetGo => self.drop_some(scene),
+            Act::Cancel => self.cancel_some(scene),
+            Act::Retry => self.retry_some(scene),
+            Act::Adopt => self.adopt_some(scene),
+            Act::Scatter => self.scatter(scene),
+            Act::Gather => self.gather_some(scene),
+            Act::Hold => self.hold_one(scene),
+            Act::Ask => self.ask(scene),
+            Act::Restart => self.restart(scene),
+            // The world sees to it.
+            Act::Leave => {}
+        }
+        self.settle(scene);
+    }
+
+    /// The same key at once again for another call, after it was let go or cancelled.
+    fn storm(&mut self, scene: &mut Scene<'_>) {
+        let key = key_of(5, [self.inner_seed, scene.random.below(3)]);
+        for _ in 0..scene.random.between(2, 6) {
+            if let Some(node) = self.named.get(&key).copied() {
+                let held = self.handles.iter().position(|h| h.nodes[0] == node && !h.is_layer);
+                if scene.random.chance(50)
+                    && let Some(at) = held
+                {
+                    self.cancel_handle(at, scene);
+                }
+                while let Some(at) = self.handles.iter().position(|h| h.nodes[0] == node) {
+                    self.drop_handle(at);
+                }
+                self.named.remove(&key);
+                scene.book.count("a key was used again at once");
+            }
+            let call = (any_template(scene), (scene.random.next() >> 1) as i64);
+            self.enter(scene, Some(key), call, &[], true);
+            if scene.random.chance(30) {
+                self.client.flush(&mut self.actions);
             }
         }
-        let act = *scene.random.pick(&able);
-        act(self, scene);
+    }
+
+    /// What a call submits: a few short tasks, and one that reads them.
+    pub fn submit_nested(&mut self, share: u64, scene: &mut Scene<'_>) {
+        self.is_nested = true;
+        let mut inputs = Vec::new();
+        for at in 0..scene.random.between(1, 4) {
+            let call = (template(Deed::Small, at % VARIANTS), (mix(share, at) >> 1) as i64);
+            inputs.push(self.enter(scene, None, call, &[], false));
+        }
+        let call = (template(Deed::Small, 0), (scene.random.next() >> 1) as i64);
+        self.enter(scene, None, call, &inputs, true);
+        for at in 0..self.handles.len() {
+            self.gather(at);
+        }
         self.settle(scene);
     }
 
@@ -94,7 +137,7 @@ impl User {
         let template = any_template(scene);
         let count = match deed(template) {
             // Each ends four executors, and all that was only live there is computed again.
-            Deed::Poison => 1,
+            Deed::Poison | Deed::Endless | Deed::Nested => 1,
             _ => scene.random.between(1, scene.swarm.size * 4) as u32,
         };
         let first = scene.random.below(3) as i64;
@@ -152,7 +195,7 @@ impl User {
 
     fn map_over(&mut self, scene: &mut Scene<'_>) {
         let template = match any_template(scene) {
-            id if deed(id) == Deed::Poison => return,
+            id if matches!(deed(id), Deed::Poison | Deed::Endless | Deed::Nested) => return,
             id => id,
         };
         if scene.random.chance(40) {
@@ -219,7 +262,8 @@ impl User {
                 *self.named.entry(key).or_insert_with(|| oracle.call(template, arg, nodes))
             }
         };
-        let options = any_options(scene);
+        // A call that holds a resource must not wait for one that asks for it.
+        let options = if self.is_nested { Arc::default() } else { any_options(scene) };
         let bytes = arg.to_le_bytes();
         let blob = scene.random.chance(5).then(|| Blob::from(bytes.to_vec()));
         let dependencies: Vec<TaskId> = inputs.iter().map(|(task, _)| *task).collect();
@@ -297,12 +341,17 @@ impl User {
             return;
         }
         let at = scene.random.below(self.handles.len() as u64) as usize;
+        self.cancel_handle(at, scene);
+    }
+
+    pub(crate) fn cancel_handle(&mut self, at: usize, scene: &mut Scene<'_>) {
         let handle = &self.handles[at];
         for node in &handle.nodes {
             scene.oracle.cancel(*node);
         }
         let (run, nodes) = (handle.run(), handle.nodes.clone());
         self.named.retain(|_, node| !nodes.contains(node));
+        self.cancelled.extend(run.tasks());
         self.client.cancel(vec![run], "", &mut self.actions);
         scene.book.count("a handle was cancelled");
     }
@@ -322,6 +371,9 @@ impl User {
             failed.iter().for_each(|(_, node)| scene.oracle.retry(*node));
             let failed: Vec<TaskId> = failed.into_iter().map(|(task, _)| task).collect();
             self.look_again(&failed);
+            failed.iter().for_each(|task| {
+                self.cancelled.remove(task);
+            });
             self.client.retry(failed, &mut self.actions);
         }
     }
@@ -338,10 +390,10 @@ impl User {
     }
 
     fn scatter(&mut self, scene: &mut Scene<'_>) {
-        if scene.book.workers.is_empty() {
+        if self.peers.is_empty() {
             return;
         }
-        let workers: Vec<_> = scene.book.workers.iter().copied().collect();
+        let workers: Vec<_> = self.peers.iter().copied().collect();
         let mut chosen = vec![*scene.random.pick(&workers)];
         let other = *scene.random.pick(&workers);
         if !chosen.contains(&other) {

@@ -24,9 +24,11 @@ pub struct Executor {
     nthreads: u32,
     queue: VecDeque<ExecutorCalls>,
     running: BTreeMap<u64, Share>,
+    /// Shares whose threads went on to other calls.
+    seceded: HashSet<u64>,
     n_shares: u64,
     live: HashMap<TaskId, i64>,
-    cancelled: Vec<Run>,
+    cancelled: Vec<(Run, u32)>,
     known: HashSet<TemplateId>,
     pub is_up: bool,
     /// What should never have been asked of an executor.
@@ -39,6 +41,10 @@ pub enum Begun {
     Ends { share: u64, after_ns: u64 },
     /// The call ends the executor.
     Dies,
+    /// The share runs until it is cancelled.
+    Never,
+    /// The call submits tasks of its own and waits for them; its thread is free meanwhile.
+    Submits { share: u64 },
 }
 
 impl Executor {
@@ -56,7 +62,12 @@ impl Executor {
         format!("{queued} queued, {running} running, live {:?}", self.live.keys())
     }
 
-    pub fn handle(&mut self, message: ToExecutor, say: &mut Vec<FromExecutor>) {
+    pub fn runs(&self, share: u64) -> bool {
+        self.running.contains_key(&share)
+    }
+
+    /// Returns the shares that end because they were cancelled.
+    pub fn handle(&mut self, message: ToExecutor, say: &mut Vec<FromExecutor>) -> Vec<u64> {
         match message {
             ToExecutor::Setup(_) | ToExecutor::Trim | ToExecutor::Close => {}
             ToExecutor::Define(templates) => self.known.extend(templates.iter().map(|t| t.id)),
@@ -79,11 +90,31 @@ impl Executor {
                 let back = self.queue.drain(..).map(|calls| (calls.run, calls.attempt)).collect();
                 say.push(FromExecutor::Recalled(back));
             }
-            ToExecutor::Cancel(runs) => self.cancelled.extend(runs),
+            ToExecutor::Cancel(runs) => {
+                self.cancelled.extend(runs);
+                return self.cancel_endless();
+            }
             ToExecutor::Run { id, .. } => {
                 say.push(FromExecutor::Answer { id, answer: Blob::EMPTY })
             }
         }
+        Vec::new()
+    }
+
+    /// Calls that would run for ever end when they are cancelled.
+    fn cancel_endless(&mut self) -> Vec<u64> {
+        let mut ended = Vec::new();
+        for (share, running) in self.running.iter_mut().filter(|(_, r)| r.deed == Deed::Endless) {
+            let task = TaskId::new(running.run.layer, running.run.start);
+            let is_meant =
+                |(run, attempt): &(Run, u32)| run.contains(task) && *attempt == running.attempt;
+            if self.cancelled.iter().any(is_meant) {
+                let failure = Failure::new(FailureKind::Cancelled, "", "cancelled");
+                running.results = vec![Err(Arc::new(failure))];
+                ended.push(*share);
+            }
+        }
+        ended
     }
 
     fn export(&mut self, task: TaskId, value: Option<Value>) -> Result<Value, Arc<Failure>> {
@@ -111,7 +142,10 @@ impl Executor {
                 }
                 break;
             };
-            let most = random.between(1, 64) as u32;
+            let most = match deed(calls.template) {
+                Deed::Endless | Deed::Nested => 1,
+                _ => random.between(1, 64) as u32,
+            };
             if calls.run.count > most {
                 let front = split_front(&mut calls, most);
                 self.queue.push_front(calls);
@@ -127,8 +161,17 @@ impl Executor {
             let share = self.begin(&calls, random, call_ns);
             self.n_shares += 1;
             let after_ns = share.elapsed_ns.max(1);
+            let is_cancelled = share.results.iter().all(Result::is_err);
             self.running.insert(self.n_shares, share);
-            begun.push(Begun::Ends { share: self.n_shares, after_ns });
+            begun.push(match deed(calls.template) {
+                Deed::Endless if !is_cancelled => Begun::Never,
+                Deed::Nested if !is_cancelled => {
+                    self.nthreads += 1;
+                    self.seceded.insert(self.n_shares);
+                    Begun::Submits { share: self.n_shares }
+                }
+                _ => Begun::Ends { share: self.n_shares, after_ns },
+            });
         }
         begun
     }
@@ -141,7 +184,9 @@ impl Executor {
             let task = TaskId::new(calls.run.layer, calls.run.start + at);
             elapsed_ns += random.below(call_ns) + 1;
             let key = || calls.label.of(task.index);
-            if self.cancelled.iter().any(|run| run.contains(task)) {
+            let of_now =
+                |(run, attempt): &(Run, u32)| run.contains(task) && *attempt == calls.attempt;
+            if self.cancelled.iter().any(of_now) {
                 let failure = Failure::new(FailureKind::Cancelled, key(), "cancelled");
                 results.push(Err(Arc::new(failure)));
                 continue;
@@ -192,6 +237,9 @@ impl Executor {
     /// A share is done: what is reported.
     pub fn end(&mut self, share: u64) -> Option<FromExecutor> {
         let Share { run, attempt, elapsed_ns, results, deed } = self.running.remove(&share)?;
+        if self.seceded.remove(&share) {
+            self.nthreads -= 1;
+        }
         let each_ns = elapsed_ns / u64::from(run.count);
         let mut dones: Vec<Done> = Vec::new();
         let mut small: Vec<i64> = Vec::new();

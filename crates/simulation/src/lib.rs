@@ -16,18 +16,41 @@
 //! - A seed decides everything (guarded by `two_runs_of_one_seed_are_equal`).
 //! - Many seeds pass (guarded by `thousands_of_seeds_pass`).
 //!
-//! Reading order: `swarm`, `oracle`, `executor`, `user`, `acts`, `pages`, `world`.
+//! - Machines that are told anything by peers stay sound, and leave what is others' alone
+//!   (guarded by `machines_stand_what_peers_may_say`).
+//! - A run does not depend on the clock on the wall
+//!   (guarded by `a_shifted_clock_changes_nothing`).
+//! - Each way in which the machines are broken on purpose is found
+//!   (guarded by `every_mutant_is_caught`).
+//! - What was found is never lost again: scenarios that failed are kept as texts
+//!   (guarded by `scenarios_that_once_failed_pass`).
+//!
+//! Reading order: `swarm`, `scenario`, `oracle`, `executor`, `user`, `acts`, `pages`, `world`,
+//! `cluster`, `faults`, `audit`, `shrink`, `marks`, `mutants`; then
+//! `fuzz`, which tells single machines anything.
 
 mod acts;
+mod audit;
+mod cluster;
 mod executor;
+mod faults;
+pub mod fuzz;
+pub mod marks;
+pub mod mutants;
 mod oracle;
 mod pages;
 mod random;
+mod scenario;
+mod shrink;
 mod swarm;
 mod user;
 mod world;
 
+pub use scenario::Scenario;
+pub use shrink::{failure_of, shrink};
+
 use rasker_client::Action;
+use rasker_protocol::probe;
 use std::collections::BTreeMap;
 use world::World;
 
@@ -42,11 +65,22 @@ pub struct Options {
     pub exact: bool,
     /// Every action is printed.
     pub verbose: bool,
+    /// The clocks that machines are shown are ahead by so much.
+    pub clock_shift_ns: u64,
+    /// The machines are broken in this way: see `mutants`.
+    pub mutant: Option<&'static str>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { check_every: 1, events_max: 3_000_000, exact: false, verbose: false }
+        Options {
+            check_every: 1,
+            events_max: 3_000_000,
+            exact: false,
+            verbose: false,
+            clock_shift_ns: 0,
+            mutant: None,
+        }
     }
 }
 
@@ -79,28 +113,37 @@ impl std::fmt::Display for Failure {
 ///
 /// The first thing that is not as it must be.
 pub fn run(seed: u64, options: &Options) -> Result<Summary, Failure> {
-    let mut world = World::new(seed, options);
-    match live(&mut world) {
+    run_scenario(&Scenario::of(seed), options)
+}
+
+/// Runs one scenario to its end.
+///
+/// # Errors
+///
+/// The first thing that is not as it must be.
+pub fn run_scenario(scenario: &Scenario, options: &Options) -> Result<Summary, Failure> {
+    probe::choose(options.mutant);
+    let _ = probe::take_reached();
+    let mut world = World::new(scenario, options);
+    match live(&mut world, scenario.end_ns()) {
         Ok(()) => Ok(world.summary()),
-        Err(what) => Err(world.failure(seed, what)),
+        Err(what) => Err(world.failure(scenario.seed, what)),
     }
 }
 
-fn live(world: &mut World) -> Result<(), String> {
-    world.run()?;
+fn live(world: &mut World, chaos_ends: u64) -> Result<(), String> {
+    world.run(chaos_ends)?;
     world.heal();
     for user in 0..world.users.len() {
         world.with_user(user, |user, scene| user.finish(scene));
     }
-    world.run()?;
+    world.run(u64::MAX)?;
     world.check_scheduler()?;
-    for user in &world.users {
-        if !user.is_satisfied() {
-            let (task, unmet) = user.unmet();
-            let known = task.map_or(String::new(), |task| world.scheduler.describe(task));
-            return Err(format!("{:?} still waits for {unmet}: {known}", user.client.id()));
-        }
+    world.check_queues()?;
+    if let Some(unmet) = world.unmet() {
+        return Err(unmet);
     }
+    world.compare_views()?;
     for user in 0..world.users.len() {
         world.with_user(user, |user, scene| {
             while !user.handles.is_empty() {
@@ -109,7 +152,7 @@ fn live(world: &mut World) -> Result<(), String> {
             user.settle(scene);
         });
     }
-    world.run()?;
+    world.run(u64::MAX)?;
     world.check_scheduler()?;
     nothing_is_left(world)
 }

@@ -21,10 +21,23 @@ pub enum Deed {
     Flaky,
     /// Ends its executor.
     Poison,
+    /// Runs until it is cancelled.
+    Endless,
+    /// Submits tasks of its own and waits for them.
+    Nested,
 }
 
-const DEEDS: [Deed; 7] =
-    [Deed::Small, Deed::Live, Deed::Encoded, Deed::Object, Deed::Raises, Deed::Flaky, Deed::Poison];
+const DEEDS: [Deed; 9] = [
+    Deed::Small,
+    Deed::Live,
+    Deed::Encoded,
+    Deed::Object,
+    Deed::Raises,
+    Deed::Flaky,
+    Deed::Poison,
+    Deed::Endless,
+    Deed::Nested,
+];
 
 /// Functions of each kind.
 pub const VARIANTS: u64 = 3;
@@ -55,6 +68,8 @@ struct Node {
     is_cancelled: bool,
     is_retried: bool,
     is_poison: bool,
+    /// It, or what it reads, runs until it is cancelled.
+    is_endless: bool,
 }
 
 #[derive(Default)]
@@ -70,6 +85,7 @@ impl Oracle {
         let values: Vec<i64> = inputs.iter().map(|input| self.value(*input)).collect();
         let deed = deed(template);
         let raises = deed == Deed::Raises || inputs.iter().any(|i| self.node(*i).raises);
+        let is_endless = deed == Deed::Endless || inputs.iter().any(|i| self.is_endless(*i));
         self.add(Node {
             value: value_of(template, arg, &values),
             inputs,
@@ -80,6 +96,7 @@ impl Oracle {
             is_cancelled: false,
             is_retried: false,
             is_poison: deed == Deed::Poison,
+            is_endless,
         })
     }
 
@@ -94,6 +111,7 @@ impl Oracle {
             is_cancelled: false,
             is_retried: false,
             is_poison: false,
+            is_endless: false,
         }
     }
 
@@ -105,7 +123,7 @@ impl Oracle {
     /// Another client's name for a task that may be gone when it is asked for.
     pub fn adopted(&mut self, of: NodeId) -> NodeId {
         let node = self.leaf(self.value(of), vec![of], self.node(of).raises);
-        self.add(Node { may_be_missing: true, ..node })
+        self.add(Node { may_be_missing: true, is_endless: self.is_endless(of), ..node })
     }
 
     fn add(&mut self, node: Node) -> NodeId {
@@ -113,8 +131,17 @@ impl Oracle {
         NodeId(self.nodes.len() as u32 - 1)
     }
 
+    pub fn n_nodes(&self) -> u64 {
+        self.nodes.len() as u64
+    }
+
     fn node(&self, id: NodeId) -> &Node {
         &self.nodes[id.0 as usize]
+    }
+
+    /// Whether its value is never made.
+    pub fn is_endless(&self, id: NodeId) -> bool {
+        self.node(id).is_endless
     }
 
     pub fn value(&self, id: NodeId) -> i64 {

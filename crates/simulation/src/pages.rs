@@ -50,7 +50,7 @@ impl User {
     }
 
     fn chain(&mut self, scene: &mut Scene<'_>, mut pool: Vec<Entered>, length: usize) {
-        let length = if scene.random.chance(10) { 1000 } else { length };
+        let length = if scene.random.chance(1) { 1000 } else { length };
         let mut last: Vec<_> = pool.pop().into_iter().collect();
         for i in 0..length {
             last = vec![self.add(scene, 30, &last, i + 1 == length)];
@@ -58,7 +58,7 @@ impl User {
     }
 
     fn merge(&mut self, scene: &mut Scene<'_>, mut pool: Vec<Entered>, width: usize) {
-        let width = if scene.random.chance(10) { 500 } else { width };
+        let width = if scene.random.chance(2) { 500 } else { width };
         for _ in 0..width {
             pool.push(self.add(scene, 0, &[], false));
         }

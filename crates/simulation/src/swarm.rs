@@ -1,96 +1,120 @@
-//! What one seed is made of: a random subset of work, faults and delays.
+//! What one seed is made of: a random subset of work, faults and delays, each at a random rate.
 //!
 //! A seed that has every feature at once reaches few deep states of any of them; so each seed has
 //! some features and lacks others.
 
 use crate::random::Random;
 
-#[derive(Clone, Debug)]
-pub struct Swarm {
-    pub n_users: u64,
-    pub n_workers: u64,
-    /// Acts of each user.
-    pub n_acts: u64,
-    pub size: u64,
+/// Declares the knobs once: fields, and the same by name for text scenarios.
+macro_rules! knobs {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Zero is off; else a weight among its like, or percent.
+        #[derive(Clone, Debug, Default, PartialEq)]
+        pub struct Swarm { $($(#[$doc])* pub $name: u64,)* }
+
+        impl Swarm {
+            pub fn knobs(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+
+            /// False if there is no knob of this name.
+            pub fn set(&mut self, name: &str, value: u64) -> bool {
+                match name {
+                    $(stringify!($name) => self.$name = value,)*
+                    _ => return false,
+                }
+                true
+            }
+        }
+    };
+}
+
+knobs! {
+    n_users,
+    n_workers,
+    /// Largest number of tasks that one act enters, roughly.
+    size,
     /// Longest time a message is under way, ns.
-    pub delay_ns: u64,
+    delay_ns,
     /// Longest time that a machine gathers events before its turn, ns.
-    pub batch_ns: u64,
+    batch_ns,
     /// Longest time of a call, ns.
-    pub call_ns: u64,
-    pub n_faults: u64,
-    pub kills: bool,
-    pub zombies: bool,
-    pub joins: bool,
-    pub executor_deaths: bool,
-    pub live: bool,
-    pub encoded: bool,
-    pub objects: bool,
-    pub raising: bool,
-    pub flaky: bool,
-    pub poison: bool,
-    pub maps: bool,
-    pub maps_over: bool,
-    pub pages: bool,
-    pub named: bool,
-    pub drops: bool,
-    pub cancels: bool,
-    pub retries: bool,
-    pub adopts: bool,
-    pub scatters: bool,
-    pub leaves: bool,
-    pub restricted: bool,
-    pub restarts: bool,
+    call_ns,
+    /// Percent of links that are slower by a factor, each direction for itself.
+    slow,
+    // What calls do.
+    live, encoded, objects, raising, flaky, poison, endless, nested,
+    // What users do.
+    map, map_over, page, named, storm, let_go, cancel, retry, adopt, scatter, gather, hold, ask,
+    restart, leave,
+    /// Percent of tasks that name workers or resources.
+    restricted,
+    // What goes wrong.
+    kill, zombie, join, replace, executor_death, cut, half_open, freeze,
 }
 
 impl Swarm {
     pub fn new(random: &mut Random) -> Swarm {
         let calm = random.chance(15);
-        let mut on = |percent: u64| random.chance(percent);
-        let faults = !calm && on(75);
-        let (maps, pages) = (on(70), on(70));
+        let faults = !calm && random.chance(80);
         let mut swarm = Swarm {
-            n_users: 1,
-            n_workers: 1,
-            n_acts: 0,
-            size: 0,
-            delay_ns: 0,
-            batch_ns: 0,
-            call_ns: 0,
-            n_faults: 0,
-            kills: faults && on(60),
-            zombies: faults && on(40),
-            joins: on(50),
-            executor_deaths: faults && on(50),
-            live: on(70),
-            encoded: on(40),
-            objects: on(15),
-            raising: on(30),
-            flaky: on(30),
-            poison: faults && on(15),
-            maps: maps || !pages,
-            maps_over: on(60),
-            pages,
-            named: on(30),
-            drops: on(70),
-            cancels: on(35),
-            retries: on(40),
-            adopts: on(35),
-            scatters: on(35),
-            leaves: on(15),
-            restricted: on(25),
-            restarts: on(5),
+            n_users: random.between(1, 3),
+            n_workers: random.between(1, 4),
+            size: *random.pick(&[4, 4, 12, 12, 40, 120]),
+            delay_ns: *random.pick(&[10_000, 300_000, 20_000_000]),
+            batch_ns: *random.pick(&[0, 50_000, 3_000_000]),
+            call_ns: *random.pick(&[2_000, 500_000, 10_000_000]),
+            ..Swarm::default()
         };
-        // A value that is put on a worker while it restarts is gone before anybody hears of it.
-        swarm.scatters &= !swarm.restarts;
-        swarm.n_users = random.between(1, 3);
-        swarm.n_workers = random.between(1, 4);
-        swarm.n_acts = *random.pick(&[4, 10, 25, 50]);
-        swarm.size = *random.pick(&[4, 12, 40, 150]);
-        swarm.delay_ns = *random.pick(&[10_000, 300_000, 20_000_000]);
-        swarm.batch_ns = *random.pick(&[0, 50_000, 3_000_000]);
-        swarm.call_ns = *random.pick(&[2_000, 500_000, 10_000_000]);
-        swarm.n_faults = if faults { random.between(1, 4) * random.between(1, 6) } else { 0 };
+        let mut on = |percent: u64, most: u64| match random.chance(percent) {
+            true => random.between(1, most),
+            false => 0,
+        };
+        swarm.slow = on(25, 40);
+        swarm.live = on(70, 4);
+        swarm.encoded = on(40, 2);
+        swarm.objects = on(15, 4);
+        swarm.raising = on(30, 6);
+        swarm.flaky = on(30, 9);
+        swarm.endless = on(12, 2);
+        swarm.nested = on(15, 3);
+        swarm.map = on(70, 4);
+        swarm.map_over = on(60, 3);
+        swarm.page = on(70, 5);
+        swarm.named = on(30, 3);
+        swarm.storm = on(25, 2);
+        swarm.let_go = on(70, 4);
+        swarm.cancel = on(35, 2);
+        swarm.retry = on(40, 3);
+        swarm.adopt = on(35, 3);
+        swarm.scatter = on(35, 2);
+        swarm.gather = on(100, 3);
+        swarm.hold = on(60, 1);
+        swarm.ask = on(60, 1);
+        swarm.restart = on(5, 1);
+        swarm.leave = on(15, 1);
+        swarm.restricted = on(25, 40);
+        swarm.join = on(50, 3);
+        if faults {
+            swarm.poison = on(15, 3);
+            swarm.kill = on(60, 4);
+            swarm.zombie = on(40, 3);
+            swarm.replace = on(40, 3);
+            swarm.executor_death = on(50, 4);
+            swarm.cut = on(30, 3);
+            swarm.half_open = on(20, 2);
+            swarm.freeze = on(25, 3);
+        }
+        if swarm.map + swarm.page == 0 {
+            swarm.map = 3;
+        }
+        if swarm.restart > 0 {
+            // A value that is put on a worker while it restarts is gone before anybody hears.
+            swarm.scatter = 0;
+        }
+        if swarm.objects > 0 {
+            swarm.live = 0;
+        }
         swarm
     }
 }

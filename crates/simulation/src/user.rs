@@ -7,7 +7,7 @@ use crate::swarm::Swarm;
 use rasker_client::{Action, Client, Ending, WaitId};
 use rasker_graph::{ClientId, Key, LayerId, Run, TaskId};
 use rasker_protocol::{Failure, FromClient, FromHolder, ToClient, Value, WorkerId};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// What all users of a world share.
@@ -25,7 +25,6 @@ pub struct Book {
     pub maps: HashMap<Key, Vec<NodeId>>,
     /// What others may ask for: a key, the position in a layer, and what it stands for.
     pub adoptable: Vec<(Key, Option<u32>, NodeId)>,
-    pub workers: BTreeSet<WorkerId>,
     /// Which workers may run tasks that name some.
     pub restricted: HashMap<LayerId, Arc<rasker_graph::Options>>,
     pub restricted_tasks: HashMap<TaskId, Arc<rasker_graph::Options>>,
@@ -112,6 +111,12 @@ pub struct User {
     pub is_finishing: bool,
     pub questions: BTreeSet<u64>,
     pub inner_seed: u64,
+    /// It belongs to a call that submitted tasks.
+    pub is_nested: bool,
+    /// Tasks that this user cancelled and has not asked for again.
+    pub cancelled: HashSet<TaskId>,
+    /// Workers that this user was told of.
+    pub peers: BTreeSet<WorkerId>,
 }
 
 impl User {
@@ -129,6 +134,9 @@ impl User {
             is_finishing: false,
             questions: BTreeSet::new(),
             inner_seed: u64::from(id.0),
+            is_nested: false,
+            cancelled: HashSet::new(),
+            peers: BTreeSet::new(),
         }
     }
 
@@ -153,7 +161,12 @@ impl User {
                         scene.book.wrong.push(format!("an answer {id} that nobody asked for"));
                     }
                 }
-                Action::PeerCame { .. } | Action::PeerGone { .. } => {}
+                Action::PeerCame { worker, .. } => {
+                    self.peers.insert(worker);
+                }
+                Action::PeerGone { worker } => {
+                    self.peers.remove(&worker);
+                }
             }
         }
         self.pursue(scene);
@@ -183,8 +196,27 @@ impl User {
             }
             _ => {}
         }
+        let finished: Vec<Run> = match &message {
+            ToClient::Finished(items) => items.iter().map(|item| item.run).collect(),
+            _ => Vec::new(),
+        };
         self.client.handle(message, &mut self.actions);
+        self.check_cancelled(&finished, scene);
         self.settle(scene);
+    }
+
+    /// Invariant 13: what was cancelled shows no result later, unless it was asked for again.
+    fn check_cancelled(&self, finished: &[Run], scene: &mut Scene<'_>) {
+        if self.cancelled.is_empty() {
+            return;
+        }
+        for task in finished.iter().flat_map(|run| run.tasks()) {
+            if self.cancelled.contains(&task)
+                && matches!(self.client.ending(task), Some(Ending::Finished { .. }))
+            {
+                scene.book.wrong.push(format!("{task:?} was cancelled and shows a result (13)"));
+            }
+        }
     }
 
     /// Starts to ask for everything a handle holds.
@@ -297,6 +329,9 @@ impl User {
         if let Some(wait) = handle.wait {
             self.client.cancel_wait(wait);
         }
+        handle.run().tasks().for_each(|task| {
+            self.cancelled.remove(&task);
+        });
         let node = handle.nodes.first().copied();
         if handle.is_layer {
             self.client.drop_layer(handle.first.layer);
@@ -312,6 +347,14 @@ impl User {
     /// Everything that is left is to be had; then it is let go.
     pub fn finish(&mut self, scene: &mut Scene<'_>) {
         self.is_finishing = true;
+        while let Some(at) = (0..self.handles.len())
+            .find(|at| self.handles[*at].nodes.iter().any(|node| scene.oracle.is_endless(*node)))
+        {
+            if scene.random.chance(50) {
+                self.cancel_handle(at, scene);
+            }
+            self.drop_handle(at);
+        }
         for at in 0..self.handles.len() {
             self.gather(at);
         }
@@ -322,7 +365,7 @@ impl User {
         self.acts_left == 0
             && self.scatters.is_empty()
             && self.questions.is_empty()
-            && self.handles.iter().all(Handle::is_done)
+            && self.handles.iter().all(|handle| handle.is_done() && handle.wait.is_none())
     }
 
     /// What this user still waits for.
@@ -337,6 +380,9 @@ impl User {
                     return (Some(task), format!("{task:?} ({seen:?}, known: {ending:?})"));
                 }
             }
+        }
+        if let Some(handle) = self.handles.iter().find(|handle| handle.wait.is_some()) {
+            return (None, format!("a wake-up for {:?} (28)", handle.run()));
         }
         if !self.questions.is_empty() || !self.scatters.is_empty() {
             text = format!("{} questions, {} scatters", self.questions.len(), self.scatters.len());

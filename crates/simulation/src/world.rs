@@ -1,20 +1,19 @@
 //! The world: machines, links between them, and one clock that jumps from event to event.
 
-use crate::executor::{Begun, Executor};
+use crate::audit::Ledger;
+use crate::executor::Executor;
 use crate::oracle::Oracle;
 use crate::random::{Random, mix};
+use crate::scenario::{Act, PlannedAct, PlannedFault, Scenario};
 use crate::swarm::Swarm;
 use crate::user::{Book, Scene, Tag, User, Wish};
 use crate::{Failure, Options, Summary};
-use rasker_graph::{ClientId, TaskId, Template};
+use rasker_graph::{ClientId, TaskId};
 use rasker_protocol::{
-    ExecutorId, FromExecutor, FromHolder, ToClient, ToExecutor, ToHolder, ToWorker, WorkerHello,
-    WorkerId,
+    ExecutorId, FromExecutor, FromHolder, ToClient, ToExecutor, ToHolder, WorkerId,
 };
 use rasker_scheduler::{Action as SchedulerAction, Event as SchedulerEvent, Scheduler};
-use rasker_worker::{
-    Action as WorkerAction, Event as WorkerEvent, MemoryOptions, ReaderId, Worker, WorkerOptions,
-};
+use rasker_worker::{Event as WorkerEvent, Worker};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 
@@ -39,15 +38,30 @@ pub(crate) enum Event {
     ShareEnds(WorkerId, ExecutorId, u64),
     Client(usize, ClientId, ToClient),
     Got(usize, Tag, FromHolder),
-    Stored { user: usize, client: ClientId, number: u64, worker: WorkerId, ok: bool },
-    Act(usize),
+    Stored {
+        user: usize,
+        client: ClientId,
+        number: u64,
+        worker: WorkerId,
+        ok: bool,
+    },
+    Act(PlannedAct),
     Flush(usize),
-    Fault,
+    Fault(PlannedFault),
+    /// The process of a worker ends.
+    WorkerEnds(WorkerId),
+    /// A call that submitted tasks of its own looks whether they are done.
+    NestedLooks {
+        worker: WorkerId,
+        executor: ExecutorId,
+        share: u64,
+        user: usize,
+    },
 }
 
 /// Who asked a worker for something.
 #[derive(Clone)]
-enum Asker {
+pub(crate) enum Asker {
     Worker { worker: WorkerId, tasks: Vec<TaskId> },
     Get { user: usize, tag: Tag },
     Put { user: usize, client: ClientId, number: u64 },
@@ -62,54 +76,65 @@ pub(crate) struct WorkerNode {
     pub is_there: bool,
     pub is_counted: bool,
     pub nthreads: u32,
-    has_gpu: bool,
+    pub has_gpu: bool,
     /// When the scheduler hears of it.
-    joined_at: u64,
+    pub joined_at: u64,
+    /// Where it runs: a later worker may run at the same place under the same address.
+    pub slot: u32,
+    /// From then on nothing of what it says, or of what it is told, arrives.
+    pub deaf_from: u64,
+    pub mute_from: u64,
+    /// It does nothing until then.
+    pub frozen_until: u64,
+    /// Executors that died here, and calls that were blamed for it.
+    pub n_deaths: u32,
+    pub n_blamed: u32,
 }
 
 pub(crate) struct World {
     pub random: Random,
     pub swarm: Swarm,
-    options: Options,
-    now: u64,
+    pub options: Options,
+    pub now: u64,
     heap: BinaryHeap<Reverse<(u64, u64, u64)>>,
     events: HashMap<u64, Event>,
     n_events: u64,
-    links: HashMap<(Place, Place), u64>,
+    pub links: HashMap<(Place, Place), u64>,
+    /// By how much some links are slower than others.
+    pub slow: HashMap<(Place, Place), u64>,
     pub scheduler: Scheduler,
-    is_turn_due: bool,
-    scheduler_out: Vec<SchedulerAction>,
+    pub is_turn_due: bool,
+    pub scheduler_out: Vec<SchedulerAction>,
     pub workers: BTreeMap<WorkerId, WorkerNode>,
-    next_worker: u32,
+    pub next_worker: u32,
     pub users: Vec<User>,
     next_client: u32,
     flush_due: Vec<bool>,
-    asked: BTreeMap<u64, (WorkerId, Asker)>,
-    n_asked: u64,
+    pub asked: BTreeMap<u64, (WorkerId, Asker)>,
+    pub n_asked: u64,
     pub oracle: Oracle,
     pub book: Book,
-    faults_left: u64,
-    taught: HashSet<(WorkerId, u128)>,
+    pub taught: HashSet<(WorkerId, u128)>,
+    pub ledger: Ledger,
     pub digest: u64,
-    n_handled: u64,
-    n_scheduler_events: u64,
-    is_healed: bool,
+    pub n_handled: u64,
+    n_deferred: u64,
+    pub n_scheduler_events: u64,
+    pub is_healed: bool,
 }
 
 impl World {
-    pub fn new(seed: u64, options: &Options) -> World {
-        let mut random = Random::new(seed);
-        let swarm = Swarm::new(&mut random);
+    pub fn new(scenario: &Scenario, options: &Options) -> World {
         let mut world = World {
-            faults_left: swarm.n_faults,
-            random,
-            swarm,
+            random: scenario.random(),
+            swarm: scenario.swarm.clone(),
             options: options.clone(),
             now: 0,
             heap: BinaryHeap::new(),
             events: HashMap::new(),
             n_events: 0,
             links: HashMap::new(),
+            slow: HashMap::new(),
             scheduler: Scheduler::default(),
             is_turn_due: false,
             scheduler_out: Vec::new(),
@@ -123,27 +148,38 @@ impl World {
             oracle: Oracle::default(),
             book: Book::default(),
             taught: HashSet::new(),
-            digest: seed,
+            ledger: Ledger::default(),
+            digest: scenario.seed,
             n_handled: 0,
+            n_deferred: 0,
             n_scheduler_events: 0,
             is_healed: false,
         };
-        for _ in 0..world.swarm.n_workers {
-            world.worker_joins(None);
+        for slot in 0..world.swarm.n_workers as u32 {
+            world.worker_joins(None, slot);
         }
         for user in 0..world.swarm.n_users as usize {
-            let client = world.new_client(user);
-            world.users.push(User::new(client, world.swarm.n_acts));
-            world.flush_due.push(false);
-            world.act_later(user);
+            let n_acts = scenario.acts.iter().filter(|act| act.user == user).count();
+            world.user_joins(n_acts as u64);
         }
-        if world.faults_left > 0 {
-            world.fault_later();
+        let n_users = world.users.len();
+        for act in scenario.acts.iter().filter(|act| act.user < n_users) {
+            world.at(act.at_ns, Event::Act(act.clone()));
+        }
+        for fault in &scenario.faults {
+            world.at(fault.at_ns, Event::Fault(fault.clone()));
         }
         world
     }
 
-    fn new_client(&mut self, _user: usize) -> ClientId {
+    pub fn user_joins(&mut self, n_acts: u64) -> usize {
+        let client = self.new_client();
+        self.users.push(User::new(client, n_acts));
+        self.flush_due.push(false);
+        self.users.len() - 1
+    }
+
+    fn new_client(&mut self) -> ClientId {
         let client = ClientId(self.next_client);
         self.next_client += 1;
         let event = SchedulerEvent::ClientJoined { client, name: format!("{client:?}") };
@@ -151,20 +187,8 @@ impl World {
         client
     }
 
-    fn act_later(&mut self, user: usize) {
-        let longest = (self.swarm.delay_ns + self.swarm.call_ns) * 4;
-        let after = self.random.below(longest);
-        self.at(after, Event::Act(user));
-    }
-
-    fn fault_later(&mut self) {
-        let acts = self.swarm.n_acts * (self.swarm.delay_ns + self.swarm.call_ns) * 4;
-        let after = self.random.below(acts.max(1));
-        self.at(after, Event::Fault);
-    }
-
     /// Enters an event that comes about after so long; ties are broken by the seed.
-    fn at(&mut self, after: u64, event: Event) {
+    pub fn at(&mut self, after: u64, event: Event) {
         let number = self.n_events;
         self.n_events += 1;
         self.events.insert(number, event);
@@ -173,8 +197,9 @@ impl World {
     }
 
     /// Sends over a link: messages of one link stay in order.
-    fn over(&mut self, from: Place, to: Place, event: Event) {
-        let delay = 1 + self.random.below(self.swarm.delay_ns);
+    pub fn over(&mut self, from: Place, to: Place, event: Event) {
+        let factor = self.slow.get(&(from, to)).copied().unwrap_or(1);
+        let delay = 1 + self.random.below(self.swarm.delay_ns.max(1)) * factor;
         let arrival = self.links.entry((from, to)).or_insert(0);
         *arrival = (*arrival + 1).max(self.now + delay);
         let after = *arrival - self.now;
@@ -185,17 +210,30 @@ impl World {
         self.over(from, Place::Scheduler, Event::Scheduler(event));
     }
 
-    /// Runs until nothing is left to happen.
-    pub fn run(&mut self) -> Result<(), String> {
-        while let Some(Reverse((time, _, number))) = self.heap.pop() {
+    /// Runs until the time has come, or nothing is left to happen.
+    pub fn run(&mut self, until: u64) -> Result<(), String> {
+        while let Some(Reverse((time, ..))) = self.heap.peek()
+            && *time <= until
+        {
+            let Some(Reverse((time, _, number))) = self.heap.pop() else { break };
             self.now = time;
             let event = self.events.remove(&number).expect("an event that was entered");
             self.digest = mix(mix(self.digest, time), number);
+            let frozen_until = self.frozen_until(&event);
+            if frozen_until > time {
+                // What comes while a worker is frozen keeps its order.
+                self.n_deferred += 1;
+                self.events.insert(number, event);
+                self.heap.push(Reverse((frozen_until, self.n_deferred, number)));
+                continue;
+            }
+            if self.is_cut_off(&event) {
+                self.book.count("a message was lost with its connection");
+                continue;
+            }
             self.happen(event)?;
             self.n_handled += 1;
-            if self.n_handled > self.options.events_max {
-                return Err(format!("still busy after {} events", self.n_handled));
-            }
+            self.check_pace()?;
             if let Some(wrong) = self.book.wrong.first() {
                 return Err(wrong.clone());
             }
@@ -220,7 +258,10 @@ impl World {
             Event::Executor(worker, id, message) => {
                 if let Some(executor) = self.executor(worker, id) {
                     let mut say = Vec::new();
-                    executor.handle(message, &mut say);
+                    let ended = executor.handle(message, &mut say);
+                    for share in ended {
+                        self.at(1, Event::ShareEnds(worker, id, share));
+                    }
                     say.into_iter().for_each(|message| self.executor_says(worker, id, message));
                     self.executor_works(worker, id);
                 }
@@ -255,351 +296,15 @@ impl World {
                     self.with_user(user, stored);
                 }
             }
-            Event::Act(user) => self.act(user),
-            Event::Flush(user) => {
-                self.flush_due[user] = false;
-                self.with_user(user, |user, scene| {
-                    user.client.flush(&mut user.actions);
-                    user.settle(scene);
-                });
-            }
-            Event::Fault => self.fault(),
-        }
-        Ok(())
-    }
-
-    fn scheduler_handles(&mut self, event: SchedulerEvent) -> Result<(), String> {
-        let is_turn = matches!(event, SchedulerEvent::Turn);
-        self.scheduler.handle(self.now, event, &mut self.scheduler_out);
-        self.n_scheduler_events += 1;
-        let every = self.options.check_every.max(1 + self.scheduler.n_tasks() / 40);
-        if self.n_scheduler_events.is_multiple_of(every) {
-            self.check_scheduler()?;
-        }
-        if !is_turn && !self.is_turn_due {
-            self.is_turn_due = true;
-            let after = self.random.below(self.swarm.batch_ns + 1);
-            self.at(after, Event::SchedulerTurn);
-        }
-        for action in std::mem::take(&mut self.scheduler_out) {
-            self.trace("scheduler", &action);
-            match action {
-                SchedulerAction::ToClient(client, message) => {
-                    if let Some(user) = self.users.iter().position(|u| u.client.id() == client) {
-                        let to = Place::User(client.0 as usize);
-                        self.over(Place::Scheduler, to, Event::Client(user, client, message));
-                    }
-                }
-                SchedulerAction::ToWorker(worker, message) => {
-                    self.look_at_calls(worker, &message);
-                    let event = WorkerEvent::FromScheduler(message);
-                    self.over(
-                        Place::Scheduler,
-                        Place::Worker(worker),
-                        Event::Worker(worker, event),
-                    );
-                }
+            Event::Act(planned) => self.act(&planned),
+            Event::Flush(user) => self.flush(user),
+            Event::Fault(planned) => self.fault(&planned),
+            Event::WorkerEnds(worker) => self.worker_ends(worker),
+            Event::NestedLooks { worker, executor, share, user } => {
+                self.nested_looks(worker, executor, share, user);
             }
         }
         Ok(())
-    }
-
-    pub fn check_scheduler(&mut self) -> Result<(), String> {
-        match self.scheduler.check().first() {
-            Some(wrong) => Err(format!("scheduler: {wrong}")),
-            None => Ok(()),
-        }
-    }
-
-    /// Tasks run where their users allow it, and workers know what they are to run.
-    fn look_at_calls(&mut self, id: WorkerId, message: &ToWorker) {
-        if let ToWorker::Restart = message {
-            self.taught.retain(|(worker, _)| *worker != id);
-        }
-        let ToWorker::Compute { templates, calls, .. } = message else { return };
-        for Template { id: template, .. } in templates {
-            if !self.taught.insert((id, template.0)) {
-                self.book.wrong.push(format!("{id:?} is sent {template:?} twice"));
-            }
-        }
-        let Some(node) = self.workers.get(&id) else { return };
-        let (name, has_gpu) = (format!("w{}", node.name), node.has_gpu);
-        for calls in calls {
-            if calls.run.count > 1 {
-                self.book.count("tasks were sent as a run");
-            }
-            if calls.attempt > 0 {
-                self.book.count("a task was sent again");
-            }
-            if !calls.sources.is_empty() {
-                self.book.count("a task was sent away from its inputs");
-            }
-            if !self.taught.contains(&(id, calls.template.0)) {
-                self.book.wrong.push(format!("{id:?} was never sent {:?}", calls.template));
-            }
-            let task = TaskId::new(calls.run.layer, calls.run.start);
-            let of_layer = self.book.restricted.get(&calls.run.layer);
-            let Some(options) = of_layer.or_else(|| self.book.restricted_tasks.get(&task)) else {
-                continue;
-            };
-            let is_named = options.workers.is_empty() || options.workers.contains(&name);
-            let is_able = options.resources.is_empty() || has_gpu;
-            if !(is_named || options.allow_other_workers) || !is_able {
-                self.book.wrong.push(format!("{:?} may not run on {name}: {options:?}", calls.run));
-            }
-        }
-    }
-
-    fn worker_handles(&mut self, id: WorkerId, event: WorkerEvent) {
-        let Some(node) = self.workers.get_mut(&id).filter(|node| node.is_there) else { return };
-        let is_turn = matches!(event, WorkerEvent::Turn);
-        let mut out = Vec::new();
-        node.machine.handle(event, &mut out);
-        let due = !is_turn && !std::mem::replace(&mut node.is_turn_due, !is_turn);
-        if due {
-            let after = self.random.below(self.swarm.batch_ns + 1);
-            self.at(after, Event::WorkerTurn(id));
-        }
-        self.perform(id, out);
-    }
-
-    fn perform(&mut self, id: WorkerId, out: Vec<WorkerAction>) {
-        for action in out {
-            self.trace("worker", &action);
-            match action {
-                WorkerAction::ToScheduler(message) => {
-                    let event = SchedulerEvent::FromWorker { worker: id, message };
-                    self.tell_scheduler(Place::Worker(id), event);
-                }
-                WorkerAction::ToExecutor(executor, message) => {
-                    let (from, to) = (Place::Worker(id), Place::Executor(id, executor));
-                    self.over(from, to, Event::Executor(id, executor, message));
-                }
-                WorkerAction::StartExecutor(executor) => {
-                    let node = self.workers.get_mut(&id).expect("the worker that speaks");
-                    node.executors.insert(executor, Executor::new(node.nthreads));
-                    let (from, to) = (Place::Worker(id), Place::Executor(id, executor));
-                    self.over(from, to, Event::ExecutorUp(id, executor));
-                }
-                WorkerAction::StopExecutor(executor) => {
-                    let node = self.workers.get_mut(&id).expect("the worker that speaks");
-                    node.executors.remove(&executor);
-                }
-                WorkerAction::Reply(reader, message) => self.reply(reader, message),
-                WorkerAction::Fetch { worker, tasks, .. } => {
-                    let asker = Asker::Worker { worker: id, tasks: tasks.clone() };
-                    self.ask(worker, asker, |id| ToHolder::Get { id, tasks });
-                }
-                // Requests to a worker that is gone are answered when it goes.
-                WorkerAction::PeerGone { .. } => {}
-                WorkerAction::Close { .. } => self.worker_ends(id),
-                WorkerAction::Spill { .. }
-                | WorkerAction::Restore { .. }
-                | WorkerAction::Forget { .. }
-                | WorkerAction::KillExecutor(_)
-                | WorkerAction::Log(_) => unreachable!("memory has no limit here"),
-            }
-        }
-    }
-
-    /// Brings a request to a worker; one that is not there answers that it has nothing.
-    fn ask(&mut self, worker: WorkerId, asker: Asker, message: impl FnOnce(u64) -> ToHolder) {
-        self.n_asked += 1;
-        let number = self.n_asked;
-        if !self.workers.get(&worker).is_some_and(|node| node.is_there) {
-            return self.answer(worker, number, asker, None);
-        }
-        self.asked.insert(number, (worker, asker));
-        let (reader, message) = (ReaderId(number), message(number));
-        let event = WorkerEvent::Request { reader, local: false, message };
-        self.over(Place::Reader(number), Place::Worker(worker), Event::Worker(worker, event));
-    }
-
-    fn reply(&mut self, reader: ReaderId, message: FromHolder) {
-        if let Some((worker, asker)) = self.asked.remove(&reader.0) {
-            self.answer(worker, reader.0, asker, Some(message));
-        }
-    }
-
-    fn answer(&mut self, holder: WorkerId, number: u64, asker: Asker, message: Option<FromHolder>) {
-        let from = Place::Reader(number);
-        match asker {
-            Asker::Worker { worker, tasks } => {
-                let values = match message {
-                    Some(FromHolder::Got { values, .. }) => values
-                        .into_iter()
-                        .map(|(task, value)| (task, value.ok().flatten()))
-                        .collect(),
-                    _ => tasks.into_iter().map(|task| (task, None)).collect(),
-                };
-                let event = WorkerEvent::Fetched { worker: holder, values };
-                self.over(from, Place::Worker(worker), Event::Worker(worker, event));
-            }
-            Asker::Get { user, tag } => {
-                let nothing = FromHolder::Got { id: 0, values: vec![] };
-                let message = message.unwrap_or(nothing);
-                self.over(from, Place::User(user), Event::Got(user, tag, message));
-            }
-            Asker::Put { user, client, number } => {
-                let ok = message.is_some();
-                let event = Event::Stored { user, client, number, worker: holder, ok };
-                self.over(from, Place::User(user), event);
-            }
-        }
-    }
-
-    fn executor(&mut self, worker: WorkerId, id: ExecutorId) -> Option<&mut Executor> {
-        self.workers.get_mut(&worker).filter(|n| n.is_there)?.executors.get_mut(&id)
-    }
-
-    fn executor_says(&mut self, worker: WorkerId, id: ExecutorId, message: FromExecutor) {
-        let event = WorkerEvent::FromExecutor { executor: id, message };
-        self.over(Place::Executor(worker, id), Place::Worker(worker), Event::Worker(worker, event));
-    }
-
-    fn executor_works(&mut self, worker: WorkerId, id: ExecutorId) {
-        let call_ns = self.swarm.call_ns;
-        let mut random = self.random.clone();
-        let Some(executor) = self.executor(worker, id) else { return };
-        let begun = executor.work(&mut random, call_ns);
-        let complaints = std::mem::take(&mut executor.complaints);
-        self.random = random;
-        self.book.wrong.extend(complaints);
-        for begun in begun {
-            match begun {
-                Begun::Ends { share, after_ns } => {
-                    self.at(after_ns, Event::ShareEnds(worker, id, share));
-                }
-                Begun::Dies => self.executor_dies(worker, id),
-            }
-        }
-    }
-
-    fn executor_dies(&mut self, worker: WorkerId, id: ExecutorId) {
-        let Some(node) = self.workers.get_mut(&worker) else { return };
-        if node.executors.remove(&id).is_some() {
-            self.oracle.n_deaths += 1;
-            self.book.count("an executor died");
-            let event = WorkerEvent::ExecutorLost {
-                executor: id,
-                reason: "signal 11".into(),
-                running: None,
-            };
-            let (from, to) = (Place::Executor(worker, id), Place::Worker(worker));
-            self.over(from, to, Event::Worker(worker, event));
-        }
-    }
-
-    pub(crate) fn worker_joins(&mut self, name: Option<u64>) {
-        let id = WorkerId(self.next_worker);
-        self.next_worker += 1;
-        let nthreads = self.random.between(1, 3) as u32;
-        let name = name.unwrap_or(u64::from(id.0) % 2);
-        let has_gpu = self.is_healed || self.random.chance(50);
-        let hello = WorkerHello {
-            name: format!("w{name}"),
-            address: format!("sim://{}", id.0),
-            routes: String::new(),
-            host: "sim".into(),
-            pid: id.0,
-            nthreads,
-            memory_limit: 0,
-            resources: if has_gpu { vec![("gpu".into(), 1.0)] } else { vec![] },
-            python: String::new(),
-        };
-        let shares_objects = self.swarm.objects;
-        // Without a limit the governor rests: its own tests stand in the worker's crate.
-        let memory = MemoryOptions::default();
-        let options = WorkerOptions { nthreads, shares_objects, local_clients: false, memory };
-        let node = WorkerNode {
-            machine: Worker::new(options),
-            name,
-            executors: BTreeMap::new(),
-            is_turn_due: false,
-            is_there: true,
-            is_counted: true,
-            nthreads,
-            has_gpu,
-            joined_at: 0,
-        };
-        self.workers.insert(id, node);
-        self.book.workers.insert(id);
-        self.tell_scheduler(Place::Worker(id), SchedulerEvent::WorkerJoined { worker: id, hello });
-        let joined_at = self.links[&(Place::Worker(id), Place::Scheduler)];
-        let mut out = Vec::new();
-        let node = self.workers.get_mut(&id).expect("just entered");
-        node.joined_at = joined_at;
-        node.machine.start(&mut out);
-        self.perform(id, out);
-    }
-
-    /// The worker is no more: who asked it for something gets nothing.
-    fn worker_ends(&mut self, id: WorkerId) {
-        if let Some(node) = self.workers.get_mut(&id) {
-            node.is_there = false;
-            node.executors.clear();
-        }
-        self.book.workers.remove(&id);
-        let open: Vec<u64> =
-            self.asked.iter().filter(|(_, (w, _))| *w == id).map(|(number, _)| *number).collect();
-        for number in open {
-            let (worker, asker) = self.asked.remove(&number).expect("just listed");
-            self.answer(worker, number, asker, None);
-        }
-    }
-
-    /// The scheduler counts a worker as lost, whether it is or not.
-    fn worker_is_given_up(&mut self, id: WorkerId) {
-        if let Some(node) = self.workers.get_mut(&id) {
-            node.is_counted = false;
-        }
-        self.book.workers.remove(&id);
-        self.oracle.n_losses += 1;
-        let event = SchedulerEvent::WorkerLeft { worker: id, reason: "lost".into() };
-        // By another way than the worker's own messages: some of those arrive later.
-        let joined = self.workers.get(&id).map_or(0, |node| node.joined_at);
-        let after =
-            (self.random.below(self.swarm.delay_ns)).max(joined.saturating_sub(self.now) + 1);
-        self.at(after, Event::Scheduler(event));
-    }
-
-    fn fault(&mut self) {
-        self.faults_left = self.faults_left.saturating_sub(1);
-        if self.is_healed {
-            return;
-        }
-        if self.faults_left > 0 {
-            self.fault_later();
-        }
-        let there: Vec<WorkerId> = self
-            .workers
-            .iter()
-            .filter(|(_, n)| n.is_there && n.is_counted)
-            .map(|(id, _)| *id)
-            .collect();
-        if there.is_empty() || (self.swarm.joins && self.random.chance(30)) {
-            self.book.count("a worker joined");
-            return self.worker_joins(None);
-        }
-        let id = *self.random.pick(&there);
-        match self.random.below(3) {
-            0 if self.swarm.kills => {
-                self.book.count("a worker was lost");
-                self.worker_ends(id);
-                self.worker_is_given_up(id);
-            }
-            1 if self.swarm.zombies => {
-                self.book.count("a worker was given up and went on");
-                self.worker_is_given_up(id);
-            }
-            _ if self.swarm.executor_deaths => {
-                let executor = self.workers[&id].executors.keys().next().copied();
-                if let Some(executor) = executor {
-                    self.executor_dies(id, executor);
-                }
-            }
-            _ => {}
-        }
     }
 
     pub(crate) fn with_user(&mut self, at: usize, f: impl FnOnce(&mut User, &mut Scene<'_>)) {
@@ -638,40 +343,41 @@ impl World {
         }
     }
 
-    fn act(&mut self, at: usize) {
-        let can_leave = self.users[at].scatters.is_empty();
-        if self.swarm.leaves && can_leave && self.random.chance(5) {
-            self.book.count("a client left");
-            let client = self.users[at].client.id();
-            let from = Place::User(client.0 as usize);
-            self.tell_scheduler(from, SchedulerEvent::ClientLeft { client });
-            let acts = self.users[at].acts_left;
-            let client = self.new_client(at);
-            self.users[at] = User::new(client, acts);
-            self.users[at].inner_seed = u64::from(client.0);
-        }
-        self.with_user(at, |user, scene| user.act(scene));
-        if self.users[at].acts_left > 0 {
-            self.act_later(at);
-        }
+    fn flush(&mut self, user: usize) {
+        self.flush_due[user] = false;
+        self.with_user(user, |user, scene| {
+            user.client.flush(&mut user.actions);
+            user.settle(scene);
+        });
     }
 
-    /// No more faults; every name and resource is there at least once.
-    pub fn heal(&mut self) {
-        self.is_healed = true;
-        let zombies: Vec<WorkerId> = (self.workers.iter())
-            .filter(|(_, node)| node.is_there && !node.is_counted)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in zombies {
-            self.worker_ends(id);
+    fn act(&mut self, planned: &PlannedAct) {
+        let at = planned.user;
+        if planned.act == Act::Leave {
+            // Values that are on their way to workers would belong to nobody.
+            if self.users[at].scatters.is_empty() {
+                self.client_leaves(at);
+            }
+            self.users[at].acts_left -= 1;
+            return;
         }
-        for name in 0..2 {
-            self.worker_joins(Some(name));
-        }
+        let mut random = Random::new(planned.seed);
+        std::mem::swap(&mut random, &mut self.random);
+        self.with_user(at, |user, scene| user.act(planned.act, scene));
+        std::mem::swap(&mut random, &mut self.random);
     }
 
-    fn trace(&mut self, who: &str, what: &dyn std::fmt::Debug) {
+    pub fn client_leaves(&mut self, at: usize) {
+        self.book.count("a client left");
+        let client = self.users[at].client.id();
+        let from = Place::User(client.0 as usize);
+        self.tell_scheduler(from, SchedulerEvent::ClientLeft { client });
+        let acts = self.users[at].acts_left;
+        let client = self.new_client();
+        self.users[at] = User::new(client, acts);
+    }
+
+    pub fn trace(&mut self, who: &str, what: &dyn std::fmt::Debug) {
         if self.options.exact {
             let text = format!("{what:?}");
             let words = text.as_bytes().chunks(8);
@@ -691,6 +397,7 @@ impl World {
         if self.scheduler.n_stale() > 0 {
             *counts.entry("a late message was dropped").or_default() += self.scheduler.n_stale();
         }
+        counts.extend(rasker_protocol::probe::take_reached());
         Summary { digest: self.digest, n_events: self.n_handled, counts }
     }
 

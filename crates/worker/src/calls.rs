@@ -5,6 +5,7 @@ use crate::executor::{Executor, FEED_NS};
 use crate::held::Form;
 use crate::worker::{Waiting, Worker};
 use rasker_graph::{Input, Run, TaskId};
+use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{
     CallWork, Calls, Done, ExecutorCalls, ExecutorId, ExecutorWork, FailureKind, FromExecutor,
     FromWorker, Given, GivenInput, Outcome, Priority, Progress, ToExecutor, Value, WorkerId,
@@ -86,7 +87,9 @@ impl Worker {
             let inputs = inputs.filter_map(|input| Some((input, sources.find(input)?)));
             let task = TaskId::new(calls.run.layer, index);
             let inputs = inputs.collect();
-            self.progress.push(Progress::Missing { task, attempt: calls.attempt, inputs });
+            if !mutant("missing-input-not-told") {
+                self.progress.push(Progress::Missing { task, attempt: calls.attempt, inputs });
+            }
         }
     }
 
@@ -105,6 +108,12 @@ impl Worker {
 
     /// An input is here, or will never be: the calls that wait for it move on.
     pub(crate) fn arrived(&mut self, input: TaskId, is_here: bool) {
+        if !is_here {
+            sometimes("an input could not be had");
+            if mutant("fetch-error-ignored") {
+                return;
+            }
+        }
         for number in self.wanted_by.remove(&input).unwrap_or_default() {
             let Some(waiting) = self.waiting.get_mut(&number) else { continue };
             waiting.missing.remove(&input);
@@ -141,7 +150,7 @@ impl Worker {
                     return 0;
                 }
                 if is_alone {
-                    return u32::from(executor.given.is_empty());
+                    return u32::from(executor.is_free());
                 }
                 let idle = executor.nthreads.saturating_sub(executor.n_given);
                 let depth = FEED_NS * f64::from(executor.nthreads);
@@ -331,8 +340,7 @@ impl Worker {
             Outcome::Failed(failure) => {
                 let is_cancelled = failure.kind == FailureKind::Cancelled;
                 self.progress.push(if is_cancelled && !given.is_cancelled {
-                    // An executor tells calls apart by their task; this was meant for an earlier
-                    // attempt.
+                    // Nobody here cancelled it: the scheduler is to decide anew.
                     Progress::Retracted { run, attempt }
                 } else {
                     Progress::Failed { run, attempt, failure }
@@ -346,7 +354,7 @@ impl Worker {
             Outcome::Live { nbytes } if run.count == 1 => {
                 (Form::Live { executor: id, nbytes }, None)
             }
-            Outcome::Value(value) if run.count == 1 => {
+            Outcome::Value(value) if run.count == 1 && value.fits(1) => {
                 let rides = self.options.local_clients && matches!(value, Value::Object { .. });
                 let riding = rides.then(|| value.clone());
                 (Form::Value(value), riding)
@@ -365,6 +373,10 @@ impl Worker {
         };
         self.let_go_of_earlier(run);
         self.keep(run, form, false);
+        if mutant("report-sent-twice") {
+            let values = values.clone();
+            self.progress.push(Progress::Finished { run, attempt, elapsed_ns, nbytes, values });
+        }
         self.progress.push(Progress::Finished { run, attempt, elapsed_ns, nbytes, values });
         for task in run.tasks() {
             if self.wanted_by.contains_key(&task) {
@@ -384,7 +396,14 @@ impl Worker {
         let mut any = false;
         for (_, calls) in std::mem::take(&mut self.ready) {
             any = true;
+            if mutant("retraction-forgotten") {
+                continue;
+            }
+            sometimes("ready calls were handed back");
             self.progress.push(Progress::Retracted { run: calls.run, attempt: calls.attempt });
+            if mutant("retracted-and-kept") {
+                self.ready.insert(ready_key(&calls), calls);
+            }
         }
         for executor in &mut self.executors {
             if executor.is_up && executor.n_given > executor.nthreads && !executor.recalling {
@@ -405,6 +424,11 @@ impl Worker {
         let mut back = Vec::new();
         for (run, attempt) in runs {
             if executor.take(run, attempt).is_some() {
+                if attempt > 0 && !mutant("value-before-recall-kept") {
+                    // It was to take the place of an earlier value, which nobody drops else.
+                    run.tasks().for_each(|task| executor.drop_value(task));
+                }
+                sometimes("calls came back from an executor");
                 back.push(Progress::Retracted { run, attempt });
             }
         }
@@ -427,18 +451,20 @@ impl Worker {
             .map(|(number, _)| *number)
             .collect();
         for number in &numbers {
+            sometimes("a call was cancelled while its inputs were on their way");
             self.waits_no_more(*number);
         }
         for executor in &mut self.executors {
             let mut is_given = false;
             for given in &mut executor.given {
                 if given.attempt == attempt && given.run.intersect(run).is_some() {
+                    sometimes("a call was cancelled while an executor had it");
                     given.is_cancelled = true;
                     is_given = true;
                 }
             }
             if is_given {
-                executor.out.push(ToExecutor::Cancel(vec![run]));
+                executor.out.push(ToExecutor::Cancel(vec![(run, attempt)]));
             }
         }
     }
@@ -451,7 +477,9 @@ impl Worker {
     }
 
     pub(crate) fn free(&mut self, run: Run) {
-        self.let_go(run);
+        if !mutant("free-ignored") {
+            self.let_go(run);
+        }
     }
 
     /// An executor died. What ran in it is under suspicion, what only waited in it is not.
@@ -485,7 +513,10 @@ impl Worker {
             let back = rest.into_iter().map(|run| Progress::Retracted { run, attempt });
             self.progress.extend(back);
         }
-        let lost = self.held.remove_executor(id);
+        let lost = match mutant("values-of-dead-executor-kept") {
+            true => Vec::new(),
+            false => self.held.remove_executor(id),
+        };
         for task in lost.iter().flat_map(|run| run.tasks()) {
             self.let_go_of_record(task);
         }
@@ -496,7 +527,11 @@ impl Worker {
         for task in exporting {
             match self.held.get(task) {
                 Some(Form::Value(value)) => again.push((task, value)),
-                _ => self.on_exported(task, Ok(None), out),
+                _ if mutant("export-of-dead-executor-awaited") => {}
+                _ => {
+                    sometimes("an executor died while it wrote a value");
+                    self.on_exported(task, Ok(None), out);
+                }
             }
         }
         if !lost.is_empty() {
@@ -554,8 +589,11 @@ fn blamed(
     let mut left = nthreads;
     let mut first = Vec::new();
     for given in &executor.given {
-        let n = left.min(given.run.count);
-        left -= n;
+        let n = match mutant("all-assigned-blamed") {
+            true => given.run.count,
+            false => left.min(given.run.count),
+        };
+        left = left.saturating_sub(n);
         if n > 0 {
             first.push((Run::new(given.run.layer, given.run.start, n), given.attempt));
         }

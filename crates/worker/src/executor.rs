@@ -3,6 +3,7 @@
 use crate::Map;
 use hashbrown::HashSet;
 use rasker_graph::{Run, TaskId, Template, TemplateId};
+use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{
     ExecutorCalls, ExecutorId, ExecutorWork, Given as Input, GivenInput, ToExecutor,
 };
@@ -32,8 +33,9 @@ fn live(input: &Input) -> Option<TaskId> {
 pub(crate) struct Executor {
     pub id: ExecutorId,
     pub is_up: bool,
-    /// Calls that run at once.
+    /// Calls that run at once: one more for each that only waits for others.
     pub nthreads: u32,
+    own_threads: u32,
     /// Calls in the order they were given, less what is done.
     pub given: VecDeque<Given>,
     pub n_given: u32,
@@ -59,6 +61,7 @@ impl Executor {
             id,
             is_up: false,
             nthreads,
+            own_threads: nthreads,
             given: VecDeque::new(),
             n_given: 0,
             known: HashSet::default(),
@@ -75,7 +78,13 @@ impl Executor {
 
     /// Whether a call is in hand that is to have nothing beside it.
     pub fn is_reserved(&self) -> bool {
-        self.alone && !self.given.is_empty()
+        self.alone && !self.is_free() && !mutant("alone-not-reserved")
+    }
+
+    /// Whether nothing runs here. Calls that wait for tasks of their own do not count: what they
+    /// wait for may be what is to run here.
+    pub fn is_free(&self) -> bool {
+        self.n_given <= self.nthreads.saturating_sub(self.own_threads)
     }
 
     pub fn teach(&mut self, id: TemplateId, templates: &Map<TemplateId, Template>) {
@@ -113,6 +122,11 @@ impl Executor {
 
     pub fn pin(&mut self, task: TaskId) {
         *self.pins.entry(task).or_insert(0) += 1;
+    }
+
+    /// How often a value is pinned.
+    pub fn n_pins(&self, task: TaskId) -> u32 {
+        self.pins.get(&task).copied().unwrap_or(0)
     }
 
     pub fn unpin(&mut self, task: TaskId) {
@@ -172,7 +186,10 @@ impl Executor {
         if !self.dropped.is_empty() {
             let mut runs = Vec::new();
             self.dropped.retain(|task| {
-                let is_pinned = self.pins.contains_key(task);
+                let is_pinned = self.pins.contains_key(task) && !mutant("pinned-value-dropped");
+                if is_pinned {
+                    sometimes("a value was freed while it was read");
+                }
                 if !is_pinned {
                     Run::push(&mut runs, *task);
                 }

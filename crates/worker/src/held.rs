@@ -65,7 +65,11 @@ impl Held {
     fn count(&mut self, form: &Form, is_more: bool) {
         let nbytes = form.nbytes();
         let add = |sum: &mut u64| {
-            *sum = if is_more { *sum + nbytes } else { sum.saturating_sub(nbytes) };
+            // Sizes are claims of whoever made the values.
+            *sum = match is_more {
+                true => sum.saturating_add(nbytes),
+                false => sum.saturating_sub(nbytes),
+            };
         };
         add(&mut self.nbytes);
         match form {
@@ -151,8 +155,9 @@ impl Held {
                 let gone =
                     matches!(&stretch.form, Form::Live { executor: e, .. } if *e == executor);
                 if gone {
-                    self.nbytes -= stretch.form.nbytes();
-                    self.live_nbytes -= stretch.form.nbytes();
+                    let nbytes = stretch.form.nbytes();
+                    self.nbytes = self.nbytes.saturating_sub(nbytes);
+                    self.live_nbytes = self.live_nbytes.saturating_sub(nbytes);
                     Run::push(&mut runs, TaskId::new(id, *start));
                 }
                 !gone
@@ -160,6 +165,13 @@ impl Held {
         }
         self.layers.retain(|_, layer| !layer.is_empty());
         runs
+    }
+
+    pub fn tasks(&self) -> impl Iterator<Item = TaskId> {
+        self.layers.iter().flat_map(|(layer, stretches)| {
+            let runs = stretches.iter().map(|(start, s)| Run::new(*layer, *start, s.count));
+            runs.flat_map(Run::tasks)
+        })
     }
 
     /// Everything that is held, with its size, in the order of the tasks.

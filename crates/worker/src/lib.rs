@@ -31,13 +31,14 @@
 //!   (guarded by `a_damaged_record_is_a_lost_value`).
 //!
 //! Reading order: `event`, `worker`, `calls`, `values`, `held`, `membership`, `executor`,
-//! `governor`, `spilling`.
+//! `governor`, `spilling`, `invariants`.
 
 mod calls;
 mod event;
 mod executor;
 mod governor;
 mod held;
+mod invariants;
 mod membership;
 mod spilling;
 mod values;

@@ -4,6 +4,7 @@
 use crate::event::Action;
 use crate::worker::Worker;
 use rasker_graph::TaskId;
+use rasker_protocol::probe::mutant;
 use rasker_protocol::{FromWorker, Progress, Source, ToExecutor, WorkerId};
 
 impl Worker {
@@ -44,7 +45,9 @@ impl Worker {
     /// A value could not be had: the calls that wait for it are given back.
     pub(crate) fn not_fetched(&mut self, task: TaskId) {
         if self.copying.remove(&task) {
-            self.progress.push(Progress::NotCopied { runs: vec![task.run()] });
+            if !mutant("failed-copy-not-told") {
+                self.progress.push(Progress::NotCopied { runs: vec![task.run()] });
+            }
         }
         self.arrived(task, false);
     }
@@ -66,7 +69,7 @@ impl Worker {
             let mut runs = Vec::new();
             for given in &mut executor.given {
                 given.is_cancelled = true;
-                runs.push(given.run);
+                runs.push((given.run, given.attempt));
             }
             if !runs.is_empty() {
                 executor.out.push(ToExecutor::Cancel(runs));
@@ -83,7 +86,10 @@ impl Worker {
         if !is_same_epoch {
             return self.restart(out);
         }
-        let held = self.held.inventory();
+        let mut held = self.held.inventory();
+        if mutant("inventory-empty") {
+            held.clear();
+        }
         out.push(Action::ToScheduler(FromWorker::Inventory(held)));
     }
 }

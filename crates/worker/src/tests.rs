@@ -145,6 +145,39 @@ fn calls_that_only_waited_are_not_blamed() {
 }
 
 #[test]
+fn a_cancel_names_the_attempt_it_is_meant_for() {
+    let mut worker = worker_with_short_calls();
+    compute(&mut worker, vec![map(run(0, 1), 3)]);
+    let cancel = Event::FromScheduler(ToWorker::Cancel(vec![(run(0, 1), 3)]));
+    let told = Action::ToExecutor(EXECUTOR, ToExecutor::Cancel(vec![(run(0, 1), 3)]));
+    assert_eq!(after(&mut worker, cancel), [told]);
+    let late = Event::FromScheduler(ToWorker::Cancel(vec![(run(0, 1), 2)]));
+    assert_eq!(after(&mut worker, late), []);
+}
+
+#[test]
+fn a_recalled_attempt_leaves_no_earlier_value() {
+    let mut worker = worker_with_short_calls();
+    let live = TaskId::new(LAYER, 0);
+    compute(&mut worker, vec![map(live.run(), 0)]);
+    done(&mut worker, live.run(), 0, Outcome::Live { nbytes: 8 });
+    // A call reads the value while it is freed and its task is to run again.
+    compute(&mut worker, vec![reader(run(5, 1), live)]);
+    after(&mut worker, Event::FromScheduler(ToWorker::Free(vec![live.run()])));
+    compute(&mut worker, vec![map(live.run(), 1)]);
+    says(&mut worker, FromExecutor::Recalled(vec![(live.run(), 1)]));
+    let message = FromExecutor::Done(vec![Done {
+        run: run(5, 1),
+        attempt: 0,
+        elapsed_ns: 100,
+        outcome: values(1),
+    }]);
+    let actions = after(&mut worker, Event::FromExecutor { executor: EXECUTOR, message });
+    let drop = Action::ToExecutor(EXECUTOR, ToExecutor::Drop(vec![live.run()]));
+    assert!(actions.contains(&drop), "{actions:?}");
+}
+
+#[test]
 fn a_suspect_runs_with_nothing_beside_it() {
     let given = |actions: &[Action]| -> Vec<Run> {
         let calls = actions.iter().filter_map(|action| match action {
@@ -168,6 +201,28 @@ fn a_suspect_runs_with_nothing_beside_it() {
     assert_eq!(done(&mut worker, run(0, 1), 0), [run(1, 1)]);
     assert_eq!(given(&compute(&mut worker, vec![map(run(4, 1), 0)])), []);
     assert_eq!(done(&mut worker, run(1, 1), 1), [run(2, 2), run(4, 1)]);
+}
+
+#[test]
+fn a_suspect_that_waits_for_its_own_tasks_lets_them_run() {
+    let given = |actions: &[Action]| -> Vec<Run> {
+        let calls = actions.iter().filter_map(|action| match action {
+            Action::ToExecutor(_, ToExecutor::Calls(calls)) => Some(calls),
+            _ => None,
+        });
+        calls.flatten().map(|calls| calls.run).collect()
+    };
+    let alone = |run: Run| {
+        let mut calls = map(run, 1);
+        calls.alone = true;
+        calls
+    };
+    let mut worker = worker_with_short_calls();
+    assert_eq!(given(&compute(&mut worker, vec![alone(run(0, 1))])), [run(0, 1)]);
+    assert_eq!(given(&compute(&mut worker, vec![alone(run(1, 1)), map(run(2, 1), 0)])), []);
+    let message = FromExecutor::Seceded { by: 1 };
+    let actions = after(&mut worker, Event::FromExecutor { executor: EXECUTOR, message });
+    assert_eq!(given(&actions), [run(1, 1)]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::event::{Action, ReaderId};
 use crate::held::Form;
 use crate::worker::{Request, Worker};
 use rasker_graph::TaskId;
+use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{Failure, FromHolder, Progress, ToHolder, Value, WorkerId};
 use std::sync::Arc;
 
@@ -20,13 +21,18 @@ impl Worker {
                 numbers.iter().any(|number| self.waiting.contains_key(number))
             });
             let is_copy = self.copying.contains(&task);
-            if let Some(value) = value
+            if !wanted && !is_copy {
+                sometimes("an input came that nobody wanted any more");
+            }
+            if let Some(value) = value.filter(|value| value.fits(1))
                 && (wanted || is_copy)
             {
                 self.copying.remove(&task);
                 let nbytes = value.nbytes();
                 self.keep(task.run(), Form::Value(value), true);
-                self.progress.push(Progress::Copied { run: task.run(), nbytes });
+                if !mutant("copy-not-told") {
+                    self.progress.push(Progress::Copied { run: task.run(), nbytes });
+                }
                 self.arrived(task, true);
             } else {
                 self.not_fetched(task);
@@ -43,7 +49,7 @@ impl Worker {
     ) {
         match message {
             ToHolder::Put { id, values } => {
-                for (task, value) in values {
+                for (task, value) in values.into_iter().filter(|(_, value)| value.fits(1)) {
                     self.keep(task.run(), Form::Value(value), false);
                 }
                 out.push(Action::Reply(reader, FromHolder::Stored { id }));
@@ -103,6 +109,8 @@ impl Worker {
         out: &mut Vec<Action>,
     ) {
         self.exporting.remove(&task);
+        // A value that is not one value is none.
+        let value = value.map(|value| value.filter(|value| value.fits(1)));
         self.answer_requests(task, &value, out);
         match value {
             Ok(Some(value)) => {

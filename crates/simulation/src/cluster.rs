@@ -1,0 +1,240 @@
+//! The machines at work: events go in, and what they ask for is carried out.
+
+use crate::audit::Heard;
+use crate::executor::{Begun, Executor};
+use crate::world::{Asker, Event, Place, World};
+use rasker_protocol::{ExecutorId, FromExecutor, FromHolder, ToHolder, WorkerId};
+use rasker_scheduler::{Action as SchedulerAction, Event as SchedulerEvent};
+use rasker_worker::{Action as WorkerAction, Event as WorkerEvent, ReaderId};
+
+impl World {
+    pub fn scheduler_handles(&mut self, event: SchedulerEvent) -> Result<(), String> {
+        let is_turn = matches!(event, SchedulerEvent::Turn);
+        let now = self.now + self.options.clock_shift_ns;
+        let (heard, n_stale) = (Heard::of(&event), self.scheduler.n_stale());
+        self.scheduler.handle(now, event, &mut self.scheduler_out);
+        if let Some(heard) = heard {
+            self.note_values(heard, self.scheduler.n_stale() == n_stale);
+        }
+        self.n_scheduler_events += 1;
+        let every = self.options.check_every.max(1 + self.scheduler.n_tasks() / 40);
+        if self.n_scheduler_events.is_multiple_of(every) {
+            self.check_scheduler()?;
+        }
+        if is_turn && self.n_scheduler_events.is_multiple_of(16 * every) {
+            self.check_queues()?;
+        }
+        if !is_turn && !self.is_turn_due {
+            self.is_turn_due = true;
+            let after = self.random.below(self.swarm.batch_ns + 1);
+            self.at(after, Event::SchedulerTurn);
+        }
+        for action in std::mem::take(&mut self.scheduler_out) {
+            self.trace("scheduler", &action);
+            match action {
+                SchedulerAction::ToClient(client, message) => {
+                    if let Some(user) = self.users.iter().position(|u| u.client.id() == client) {
+                        let to = Place::User(client.0 as usize);
+                        self.over(Place::Scheduler, to, Event::Client(user, client, message));
+                    }
+                }
+                SchedulerAction::ToWorker(worker, message) => {
+                    self.look_at_calls(worker, &message);
+                    let event = WorkerEvent::FromScheduler(message);
+                    self.over(
+                        Place::Scheduler,
+                        Place::Worker(worker),
+                        Event::Worker(worker, event),
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub fn worker_handles(&mut self, id: WorkerId, event: WorkerEvent) {
+        let Some(node) = self.workers.get_mut(&id).filter(|node| node.is_there) else { return };
+        let is_turn = matches!(event, WorkerEvent::Turn);
+        let mut out = Vec::new();
+        node.machine.handle(event, &mut out);
+        if let Some(wrong) = node.machine.audit().into_iter().next() {
+            self.book.wrong.push(format!("{id:?}: {wrong}"));
+        }
+        let Some(node) = self.workers.get_mut(&id) else { return };
+        let due = !is_turn && !std::mem::replace(&mut node.is_turn_due, !is_turn);
+        if due {
+            let after = self.random.below(self.swarm.batch_ns + 1);
+            self.at(after, Event::WorkerTurn(id));
+        }
+        self.perform(id, out);
+    }
+
+    pub fn perform(&mut self, id: WorkerId, out: Vec<WorkerAction>) {
+        for action in out {
+            self.trace("worker", &(id, &action));
+            match action {
+                WorkerAction::ToScheduler(message) => {
+                    self.look_at_report(id, &message);
+                    let event = SchedulerEvent::FromWorker { worker: id, message };
+                    self.tell_scheduler(Place::Worker(id), event);
+                }
+                WorkerAction::ToExecutor(executor, message) => {
+                    let (from, to) = (Place::Worker(id), Place::Executor(id, executor));
+                    self.over(from, to, Event::Executor(id, executor, message));
+                }
+                WorkerAction::StartExecutor(executor) => {
+                    let node = self.workers.get_mut(&id).expect("the worker that speaks");
+                    node.executors.insert(executor, Executor::new(node.nthreads));
+                    let (from, to) = (Place::Worker(id), Place::Executor(id, executor));
+                    self.over(from, to, Event::ExecutorUp(id, executor));
+                }
+                WorkerAction::StopExecutor(executor) => {
+                    let node = self.workers.get_mut(&id).expect("the worker that speaks");
+                    node.executors.remove(&executor);
+                }
+                WorkerAction::Reply(reader, message) => self.reply(reader, message),
+                WorkerAction::Fetch { worker, address, tasks } => {
+                    self.look_at_fetch(id, worker, &address, tasks.len());
+                    let asker = Asker::Worker { worker: id, tasks: tasks.clone() };
+                    self.ask(worker, asker, |id| ToHolder::Get { id, tasks });
+                }
+                // Requests to a worker that is gone are answered when it goes.
+                WorkerAction::PeerGone { .. } => {}
+                WorkerAction::Close { .. } => self.worker_ends(id),
+                WorkerAction::Spill { .. }
+                | WorkerAction::Restore { .. }
+                | WorkerAction::Forget { .. }
+                | WorkerAction::KillExecutor(_)
+                | WorkerAction::Log(_) => unreachable!("memory has no limit here"),
+            }
+        }
+    }
+
+    /// Brings a request to a worker; one that is not there answers that it has nothing.
+    pub fn ask(&mut self, worker: WorkerId, asker: Asker, message: impl FnOnce(u64) -> ToHolder) {
+        self.n_asked += 1;
+        let number = self.n_asked;
+        if !self.workers.get(&worker).is_some_and(|node| node.is_there) {
+            return self.answer(worker, number, asker, None);
+        }
+        self.asked.insert(number, (worker, asker));
+        let (reader, message) = (ReaderId(number), message(number));
+        let event = WorkerEvent::Request { reader, local: false, message };
+        self.over(Place::Reader(number), Place::Worker(worker), Event::Worker(worker, event));
+    }
+
+    fn reply(&mut self, reader: ReaderId, message: FromHolder) {
+        if let Some((worker, asker)) = self.asked.remove(&reader.0) {
+            self.answer(worker, reader.0, asker, Some(message));
+        }
+    }
+
+    pub fn answer(
+        &mut self,
+        holder: WorkerId,
+        number: u64,
+        asker: Asker,
+        message: Option<FromHolder>,
+    ) {
+        let from = Place::Reader(number);
+        match asker {
+            Asker::Worker { worker, tasks } => {
+                let values = match message {
+                    Some(FromHolder::Got { values, .. }) => values
+                        .into_iter()
+                        .map(|(task, value)| (task, value.ok().flatten()))
+                        .collect(),
+                    _ => tasks.into_iter().map(|task| (task, None)).collect(),
+                };
+                let event = WorkerEvent::Fetched { worker: holder, values };
+                self.over(from, Place::Worker(worker), Event::Worker(worker, event));
+            }
+            Asker::Get { user, tag } => {
+                let nothing = FromHolder::Got { id: 0, values: vec![] };
+                let message = message.unwrap_or(nothing);
+                self.over(from, Place::User(user), Event::Got(user, tag, message));
+            }
+            Asker::Put { user, client, number } => {
+                let ok = message.is_some();
+                let event = Event::Stored { user, client, number, worker: holder, ok };
+                self.over(from, Place::User(user), event);
+            }
+        }
+    }
+
+    pub fn executor(&mut self, worker: WorkerId, id: ExecutorId) -> Option<&mut Executor> {
+        self.workers.get_mut(&worker).filter(|n| n.is_there)?.executors.get_mut(&id)
+    }
+
+    pub fn executor_says(&mut self, worker: WorkerId, id: ExecutorId, message: FromExecutor) {
+        let event = WorkerEvent::FromExecutor { executor: id, message };
+        self.over(Place::Executor(worker, id), Place::Worker(worker), Event::Worker(worker, event));
+    }
+
+    pub fn executor_works(&mut self, worker: WorkerId, id: ExecutorId) {
+        let call_ns = self.swarm.call_ns;
+        let mut random = self.random.clone();
+        let Some(executor) = self.executor(worker, id) else { return };
+        let begun = executor.work(&mut random, call_ns);
+        let complaints = std::mem::take(&mut executor.complaints);
+        self.random = random;
+        self.book.wrong.extend(complaints);
+        for begun in begun {
+            match begun {
+                Begun::Ends { share, after_ns } => {
+                    self.at(after_ns, Event::ShareEnds(worker, id, share));
+                }
+                Begun::Dies => self.executor_dies(worker, id),
+                Begun::Never => self.book.count("a call that never ends began"),
+                Begun::Submits { share } => {
+                    let user = self.nested_begins(share);
+                    self.executor_says(worker, id, FromExecutor::Seceded { by: 1 });
+                    let looks = Event::NestedLooks { worker, executor: id, share, user };
+                    self.at(call_ns, looks);
+                }
+            }
+        }
+    }
+
+    pub fn executor_dies(&mut self, worker: WorkerId, id: ExecutorId) {
+        let Some(node) = self.workers.get_mut(&worker) else { return };
+        if node.executors.remove(&id).is_some() {
+            node.n_deaths += 1;
+            self.oracle.n_deaths += 1;
+            self.book.count("an executor died");
+            let reason = "signal 11".into();
+            let event = WorkerEvent::ExecutorLost { executor: id, reason, running: None };
+            let (from, to) = (Place::Executor(worker, id), Place::Worker(worker));
+            self.over(from, to, Event::Worker(worker, event));
+        }
+    }
+
+    /// A call submits tasks of its own, under a client of its own.
+    fn nested_begins(&mut self, share: u64) -> usize {
+        self.book.count("a call submitted tasks");
+        let user = self.user_joins(0);
+        self.with_user(user, |user, scene| user.submit_nested(share, scene));
+        user
+    }
+
+    /// The call ends when its own tasks have ended, whatever they came to.
+    pub fn nested_looks(&mut self, worker: WorkerId, id: ExecutorId, share: u64, user: usize) {
+        let is_there = self.executor(worker, id).is_some_and(|executor| executor.runs(share));
+        if is_there && !self.users[user].is_satisfied() {
+            let after = self.swarm.call_ns + self.swarm.delay_ns * 8;
+            let looks = Event::NestedLooks { worker, executor: id, share, user };
+            return self.at(after, looks);
+        }
+        self.with_user(user, |user, scene| {
+            while !user.handles.is_empty() {
+                user.drop_handle(0);
+            }
+            user.settle(scene);
+        });
+        if is_there {
+            self.book.count("a call read what it had submitted");
+            self.executor_says(worker, id, FromExecutor::Seceded { by: -1 });
+            self.at(1, Event::ShareEnds(worker, id, share));
+        }
+    }
+}

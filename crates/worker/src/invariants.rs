@@ -1,0 +1,47 @@
+//! Relations between the parts of the state, recounted: for tests and simulation.
+
+use crate::Map;
+use crate::worker::Worker;
+use rasker_graph::TaskId;
+
+impl Worker {
+    /// What is wrong with the state; empty when all is well.
+    pub fn audit(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for (number, waiting) in &self.waiting {
+            for input in &waiting.missing {
+                let listed = self.wanted_by.get(input).is_some_and(|by| by.contains(number));
+                let comes = self.fetching.contains_key(input) || self.exporting.contains(input);
+                if !listed || !comes {
+                    wrong.push(format!("a call waits for {input:?}, which nobody brings (28)"));
+                }
+            }
+            if waiting.missing.is_empty() {
+                wrong.push(format!("{:?} waits for nothing (2)", waiting.calls.run));
+            }
+        }
+        for executor in &self.executors {
+            let given: u32 = executor.given.iter().map(|given| given.run.count).sum();
+            if given != executor.n_given {
+                wrong.push(format!("{} calls given, counted {given} (1)", executor.n_given));
+            }
+            let mut pins: Map<TaskId, u32> = Map::default();
+            for task in executor.given.iter().flat_map(|given| &given.reads) {
+                *pins.entry(*task).or_default() += 1;
+            }
+            for (task, n) in pins {
+                if executor.n_pins(task) < n {
+                    wrong.push(format!("{task:?} is read {n} times and not pinned (14)"));
+                }
+            }
+        }
+        wrong
+    }
+
+    /// The tasks whose values are here.
+    pub fn holdings(&self) -> Vec<TaskId> {
+        let mut tasks: Vec<TaskId> = self.held.tasks().collect();
+        tasks.sort_unstable();
+        tasks
+    }
+}
