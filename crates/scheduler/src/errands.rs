@@ -3,7 +3,7 @@
 use crate::scheduler::Scheduler;
 use crate::table::{Map, State, TaskRef};
 use rasker_graph::{ClientId, Key, Run, TaskId};
-use rasker_protocol::probe::{mutant, sometimes};
+use rasker_protocol::probe::sometimes;
 use rasker_protocol::{Datum, ToWorker, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -95,10 +95,7 @@ impl Scheduler {
         if free.is_empty() {
             return there.is_empty();
         }
-        let mut alone = self.held_only_by(&there);
-        if mutant("retired-without-copies") {
-            alone.clear();
-        }
+        let alone = self.held_only_by(&there);
         let mut receivers = self.receivers(&[]);
         let has_to_end = self.errands[at].asked_by.is_none();
         if !alone.is_empty() && receivers.is_empty() && !has_to_end {
@@ -252,9 +249,6 @@ impl Scheduler {
 
     /// A worker that is gone copies nothing.
     pub(crate) fn errands_without(&mut self, worker: WorkerId) {
-        if mutant("copies-of-lost-worker-awaited") {
-            return;
-        }
         for errand in &mut self.errands {
             errand.open.retain(|(_, to), _| *to != worker);
         }

@@ -115,6 +115,17 @@ impl Scheduler {
         wrong
     }
 
+    /// Whether a worker is not heard of: for simulation.
+    pub fn is_suspect(&self, id: WorkerId) -> bool {
+        self.worker(id).is_some_and(|worker| worker.is_suspect)
+    }
+
+    /// Whether executors died under a task: for simulation.
+    pub fn is_quarantined(&self, id: TaskId) -> bool {
+        let known = self.table.find(id);
+        known.is_some_and(|task| self.table.task(task).suspicion > 0)
+    }
+
     /// A number that stands for the tasks of one client and what became of them: for fuzzing.
     pub fn fingerprint(&self, client: ClientId) -> u64 {
         let mut hasher = FixedState::default().build_hasher();

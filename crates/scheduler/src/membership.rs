@@ -72,9 +72,7 @@ impl Scheduler {
         self.alive.retain(|w| *w != id);
         self.count_sidelined();
         self.place_classes();
-        if !mutant("loan-of-lost-worker-kept") {
-            worker.borrowed.values().cloned().for_each(|lenders| self.repay(lenders));
-        }
+        worker.borrowed.values().cloned().for_each(|lenders| self.repay(lenders));
         for client in self.clients.values_mut() {
             client.out.push(ToClient::PeersGone(vec![id]));
         }

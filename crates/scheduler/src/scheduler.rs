@@ -210,6 +210,12 @@ impl Scheduler {
         out.extend(farewells.into_iter().map(|(id, message)| Action::ToWorker(id, message)));
         for &id in &self.alive {
             let worker = self.workers[id.0 as usize].as_deref_mut().expect("alive");
+            if !worker.peers.is_empty() && !worker.out.is_empty() {
+                // What is to be copied comes from peers that it has to know first.
+                let (templates, calls) = (Vec::new(), Vec::new());
+                let peers = std::mem::take(&mut worker.peers);
+                out.push(Action::ToWorker(id, ToWorker::Compute { templates, calls, peers }));
+            }
             out.extend(worker.out.drain(..).map(|message| Action::ToWorker(id, message)));
             if !worker.calls.is_empty() || !worker.peers.is_empty() {
                 let message = ToWorker::Compute {

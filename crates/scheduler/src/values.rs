@@ -94,6 +94,10 @@ impl Scheduler {
                 self.finish(task, worker, nbytes);
                 self.report(task);
             }
+            // Its call is under way to the same worker, whose answer takes the value's place.
+            State::Processing { worker: maker } if maker == worker => {
+                self.table.task_mut(task).is_stray = true;
+            }
             State::Processing { worker: maker } => {
                 self.stop(task, maker);
                 self.finish(task, worker, nbytes);

@@ -120,6 +120,15 @@ impl World {
                 self.book.wrong.push(format!("{id:?} was never sent {:?}", calls.template));
             }
             self.look_at_attempts(id, calls.run, calls.attempt);
+            if self.scheduler.is_suspect(id) {
+                self.book
+                    .wrong
+                    .push(format!("{id:?} is not heard of and is given {:?}", calls.run));
+            }
+            let first = TaskId::new(calls.run.layer, calls.run.start);
+            if self.scheduler.is_quarantined(first) && !calls.alone {
+                self.book.wrong.push(format!("{first:?} is in quarantine and not alone"));
+            }
             for source in &calls.sources {
                 let mut tasks = source.run.tasks();
                 if tasks.any(|task| self.ledger.disproved.contains(&(task, source.worker))) {
@@ -197,7 +206,8 @@ impl World {
 
     fn look_at_answer(&mut self, id: WorkerId, run: Run, attempt: u32) {
         for task in run.tasks() {
-            if self.ledger.given.get(&(task, attempt)) != Some(&id) {
+            let given = self.ledger.given.get(&(task, attempt));
+            if given.map(|given| self.now_called(*given)) != Some(id) {
                 let wrong =
                     format!("{id:?} answers for {task:?} at {attempt}, not given to it (7)");
                 self.book.wrong.push(wrong);
@@ -214,7 +224,7 @@ impl World {
         if n > 1 {
             self.book.count("several inputs were fetched as one");
         }
-        let Some(node) = self.workers.get(&from) else { return };
+        let Some(node) = self.workers.get(&self.now_called(from)) else { return };
         if address != format!("sim://{}", node.slot) {
             self.book.wrong.push(format!("{id:?} looks for {from:?} at {address:?}"));
         }

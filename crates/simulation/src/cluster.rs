@@ -3,7 +3,7 @@
 use crate::audit::Heard;
 use crate::executor::{Begun, Executor};
 use crate::world::{Asker, Event, Place, World};
-use rasker_protocol::{ExecutorId, FromExecutor, FromHolder, ToHolder, WorkerId};
+use rasker_protocol::{ExecutorId, FromExecutor, FromHolder, ToHolder, ToWorker, WorkerId};
 use rasker_scheduler::{Action as SchedulerAction, Event as SchedulerEvent};
 use rasker_worker::{Action as WorkerAction, Event as WorkerEvent, ReaderId};
 
@@ -40,6 +40,7 @@ impl World {
                 }
                 SchedulerAction::ToWorker(worker, message) => {
                     self.look_at_calls(worker, &message);
+                    self.look_at_farewell(worker, &message);
                     let event = WorkerEvent::FromScheduler(message);
                     self.over(
                         Place::Scheduler,
@@ -53,6 +54,9 @@ impl World {
     }
 
     pub fn worker_handles(&mut self, id: WorkerId, event: WorkerEvent) {
+        if let WorkerEvent::FromScheduler(ToWorker::Dismissed { .. }) = event {
+            return self.worker_parts(id);
+        }
         let Some(node) = self.workers.get_mut(&id).filter(|node| node.is_there) else { return };
         let is_turn = matches!(event, WorkerEvent::Turn);
         let mut out = Vec::new();
@@ -79,13 +83,15 @@ impl World {
                     self.tell_scheduler(Place::Worker(id), event);
                 }
                 WorkerAction::ToExecutor(executor, message) => {
-                    let (from, to) = (Place::Worker(id), Place::Executor(id, executor));
+                    let home = self.home(id);
+                    let (from, to) = (Place::Worker(home), Place::Executor(home, executor));
                     self.over(from, to, Event::Executor(id, executor, message));
                 }
                 WorkerAction::StartExecutor(executor) => {
                     let node = self.workers.get_mut(&id).expect("the worker that speaks");
                     node.executors.insert(executor, Executor::new(node.nthreads));
-                    let (from, to) = (Place::Worker(id), Place::Executor(id, executor));
+                    let home = self.home(id);
+                    let (from, to) = (Place::Worker(home), Place::Executor(home, executor));
                     self.over(from, to, Event::ExecutorUp(id, executor));
                 }
                 WorkerAction::StopExecutor(executor) => {
@@ -114,13 +120,16 @@ impl World {
     pub fn ask(&mut self, worker: WorkerId, asker: Asker, message: impl FnOnce(u64) -> ToHolder) {
         self.n_asked += 1;
         let number = self.n_asked;
-        if !self.workers.get(&worker).is_some_and(|node| node.is_there) {
+        let at = self.now_called(worker);
+        let message = message(number);
+        let is_elsewhere = at != worker && matches!(message, ToHolder::Put { .. });
+        if is_elsewhere || !self.workers.get(&at).is_some_and(|node| node.is_there) {
             return self.answer(worker, number, asker, None);
         }
         self.asked.insert(number, (worker, asker));
-        let (reader, message) = (ReaderId(number), message(number));
+        let reader = ReaderId(number);
         let event = WorkerEvent::Request { reader, local: false, message };
-        self.over(Place::Reader(number), Place::Worker(worker), Event::Worker(worker, event));
+        self.over(Place::Reader(number), Place::Worker(at), Event::Worker(at, event));
     }
 
     fn reply(&mut self, reader: ReaderId, message: FromHolder) {
@@ -168,7 +177,9 @@ impl World {
 
     pub fn executor_says(&mut self, worker: WorkerId, id: ExecutorId, message: FromExecutor) {
         let event = WorkerEvent::FromExecutor { executor: id, message };
-        self.over(Place::Executor(worker, id), Place::Worker(worker), Event::Worker(worker, event));
+        let home = self.home(worker);
+        let (from, to) = (Place::Executor(home, id), Place::Worker(home));
+        self.over(from, to, Event::Worker(worker, event));
     }
 
     pub fn executor_works(&mut self, worker: WorkerId, id: ExecutorId) {
@@ -204,7 +215,8 @@ impl World {
             self.book.count("an executor died");
             let reason = "signal 11".into();
             let event = WorkerEvent::ExecutorLost { executor: id, reason, running: None };
-            let (from, to) = (Place::Executor(worker, id), Place::Worker(worker));
+            let home = self.home(worker);
+            let (from, to) = (Place::Executor(home, id), Place::Worker(home));
             self.over(from, to, Event::Worker(worker, event));
         }
     }

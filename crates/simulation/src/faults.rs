@@ -3,7 +3,7 @@
 use crate::random::Random;
 use crate::scenario::{Fault, PlannedFault};
 use crate::world::{Event, Place, WorkerNode, World};
-use rasker_protocol::{WorkerHello, WorkerId};
+use rasker_protocol::{FromWorker, WorkerHello, WorkerId};
 use rasker_scheduler::Event as SchedulerEvent;
 use rasker_worker::{Event as WorkerEvent, MemoryOptions, Worker, WorkerOptions};
 use std::collections::BTreeMap;
@@ -41,6 +41,9 @@ impl World {
             has_gpu,
             joined_at: 0,
             slot,
+            hello: hello.clone(),
+            home: id,
+            comes_back: false,
             deaf_from: u64::MAX,
             mute_from: u64::MAX,
             frozen_until: 0,
@@ -72,8 +75,12 @@ impl World {
             node.is_there = false;
             node.executors.clear();
         }
-        let open: Vec<u64> =
-            self.asked.iter().filter(|(_, (w, _))| *w == id).map(|(number, _)| *number).collect();
+        let open: Vec<u64> = self
+            .asked
+            .iter()
+            .filter(|(_, (w, _))| self.now_called(*w) == id)
+            .map(|(number, _)| *number)
+            .collect();
         for number in open {
             let (worker, asker) = self.asked.remove(&number).expect("just listed");
             self.answer(worker, number, asker, None);
@@ -95,6 +102,8 @@ impl World {
     /// Until when whoever an event is for does nothing.
     pub fn frozen_until(&self, event: &Event) -> u64 {
         let (Event::Worker(id, _)
+        | Event::Parts(id)
+        | Event::Rejoins(id)
         | Event::WorkerTurn(id)
         | Event::Executor(id, ..)
         | Event::ExecutorUp(id, _)
@@ -161,12 +170,21 @@ impl World {
             }
             Fault::Cut | Fault::HalfOpen => self.cut(id, planned.fault, &mut random),
             // One at a time: what came in the first freeze is to come before what comes later.
-            Fault::Freeze if self.workers[&id].frozen_until >= self.now => {}
+            Fault::Freeze | Fault::Stall if self.workers[&id].frozen_until >= self.now => {}
             Fault::Freeze => {
                 self.book.count("a worker was frozen");
                 let longest = (self.swarm.delay_ns + self.swarm.call_ns) * 40;
                 let node = self.workers.get_mut(&id).expect("just listed");
                 node.frozen_until = self.now + random.below(longest);
+            }
+            Fault::Stall => self.stall(id, &mut random),
+            Fault::Retire => {
+                self.book.count("a worker was told to end");
+                let message = FromWorker::Retire;
+                self.tell_scheduler(
+                    Place::Worker(id),
+                    SchedulerEvent::FromWorker { worker: id, message },
+                );
             }
         }
     }
@@ -185,7 +203,9 @@ impl World {
         node.deaf_from = node.deaf_from.min(self.now + random.below(delay));
         let (heard, felt) = (random.below(delay * late), random.below(delay * late));
         self.worker_is_given_up(id, delay + heard);
-        self.at(felt, Event::WorkerEnds(id));
+        let comes_back = random.chance(self.swarm.rejoin);
+        self.workers.get_mut(&id).expect("just listed").comes_back = comes_back;
+        self.at(felt, if comes_back { Event::Parts(id) } else { Event::WorkerEnds(id) });
     }
 
     /// No more faults; every name and resource is there at least once.
@@ -193,7 +213,7 @@ impl World {
         self.is_healed = true;
         self.slow.clear();
         let zombies: Vec<WorkerId> = (self.workers.iter())
-            .filter(|(_, node)| node.is_there && !node.is_counted)
+            .filter(|(_, node)| node.is_there && !node.is_counted && !node.comes_back)
             .map(|(id, _)| *id)
             .collect();
         for id in zombies {

@@ -26,7 +26,7 @@
 //!   (guarded by `scenarios_that_once_failed_pass`).
 //!
 //! Reading order: `swarm`, `scenario`, `oracle`, `executor`, `user`, `acts`, `pages`, `world`,
-//! `cluster`, `faults`, `audit`, `shrink`, `marks`, `mutants`; then
+//! `cluster`, `faults`, `rejoin`, `audit`, `shrink`, `marks`, `mutants`; then
 //! `fuzz`, which tells single machines anything.
 
 mod acts;
@@ -40,6 +40,7 @@ pub mod mutants;
 mod oracle;
 mod pages;
 mod random;
+mod rejoin;
 mod scenario;
 mod shrink;
 mod swarm;

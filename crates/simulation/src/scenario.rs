@@ -40,6 +40,7 @@ named! {
     Fault {
         Kill "kill", Zombie "zombie", Join "join", Replace "replace",
         ExecutorDeath "executor-death", Cut "cut", HalfOpen "half-open", Freeze "freeze",
+        Stall "stall", Retire "retire",
     }
 }
 
@@ -127,6 +128,8 @@ impl Scenario {
             (Fault::Cut, s.cut),
             (Fault::HalfOpen, s.half_open),
             (Fault::Freeze, s.freeze),
+            (Fault::Stall, s.stall),
+            (Fault::Retire, s.retire),
         ];
         let n_faults = random.between(1, 4) * random.between(1, 5);
         let mut faults = Vec::new();

@@ -50,10 +50,19 @@ knobs! {
     /// Percent of tasks that name workers or resources.
     restricted,
     // What goes wrong.
-    kill, zombie, join, replace, executor_death, cut, half_open, freeze,
+    kill, zombie, join, replace, executor_death, cut, half_open, freeze, stall, retire,
+    /// Percent of cut connections after which the worker joins again.
+    rejoin,
 }
 
 impl Swarm {
+    /// Whether nothing else goes wrong with workers than that they are told to end.
+    pub fn only_retires(&self) -> bool {
+        let others = [self.kill, self.zombie, self.replace, self.executor_death, self.poison];
+        let more = [self.cut, self.half_open, self.freeze, self.stall, self.endless];
+        others.iter().chain(&more).all(|knob| *knob == 0)
+    }
+
     pub fn new(random: &mut Random) -> Swarm {
         let calm = random.chance(15);
         let faults = !calm && random.chance(80);
@@ -104,6 +113,9 @@ impl Swarm {
             swarm.cut = on(30, 3);
             swarm.half_open = on(20, 2);
             swarm.freeze = on(25, 3);
+            swarm.stall = on(20, 2);
+            swarm.retire = on(25, 2);
+            swarm.rejoin = on(60, 100);
         }
         if swarm.map + swarm.page == 0 {
             swarm.map = 3;

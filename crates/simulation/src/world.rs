@@ -10,9 +10,11 @@ use crate::user::{Book, Scene, Tag, User, Wish};
 use crate::{Failure, Options, Summary};
 use rasker_graph::{ClientId, TaskId};
 use rasker_protocol::{
-    ExecutorId, FromExecutor, FromHolder, ToClient, ToExecutor, ToHolder, WorkerId,
+    ExecutorId, FromExecutor, FromHolder, ToClient, ToExecutor, ToHolder, WorkerHello, WorkerId,
 };
-use rasker_scheduler::{Action as SchedulerAction, Event as SchedulerEvent, Scheduler};
+use rasker_scheduler::{
+    Action as SchedulerAction, Event as SchedulerEvent, Scheduler, SchedulerOptions,
+};
 use rasker_worker::{Event as WorkerEvent, Worker};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
@@ -50,6 +52,11 @@ pub(crate) enum Event {
     Fault(PlannedFault),
     /// The process of a worker ends.
     WorkerEnds(WorkerId),
+    /// A worker finds that its scheduler is lost, and is let in again.
+    Parts(WorkerId),
+    Rejoins(WorkerId),
+    /// The scheduler looks who is silent, and workers say how they are; so often from then on.
+    Ticks(u32),
     /// A call that submitted tasks of its own looks whether they are done.
     NestedLooks {
         worker: WorkerId,
@@ -81,6 +88,11 @@ pub(crate) struct WorkerNode {
     pub joined_at: u64,
     /// Where it runs: a later worker may run at the same place under the same address.
     pub slot: u32,
+    pub hello: WorkerHello,
+    /// Its first incarnation: what is between it and its executors goes under that name.
+    pub home: WorkerId,
+    /// It was silent, or lost its scheduler, and comes back.
+    pub comes_back: bool,
     /// From then on nothing of what it says, or of what it is told, arrives.
     pub deaf_from: u64,
     pub mute_from: u64,
@@ -107,6 +119,9 @@ pub(crate) struct World {
     pub scheduler_out: Vec<SchedulerAction>,
     pub workers: BTreeMap<WorkerId, WorkerNode>,
     pub next_worker: u32,
+    /// Incarnations that joined again under another name.
+    pub later: HashMap<WorkerId, WorkerId>,
+    pub n_ticks: u32,
     pub users: Vec<User>,
     next_client: u32,
     flush_due: Vec<bool>,
@@ -135,11 +150,17 @@ impl World {
             n_events: 0,
             links: HashMap::new(),
             slow: HashMap::new(),
-            scheduler: Scheduler::default(),
+            scheduler: Scheduler::new(SchedulerOptions {
+                suspect_after_ns: 2_000_000_000,
+                lost_after_ns: 5_000_000_000,
+                ..SchedulerOptions::default()
+            }),
             is_turn_due: false,
             scheduler_out: Vec::new(),
             workers: BTreeMap::new(),
             next_worker: 0,
+            later: HashMap::new(),
+            n_ticks: 0,
             users: Vec::new(),
             next_client: 1,
             flush_due: Vec::new(),
@@ -161,6 +182,9 @@ impl World {
         for user in 0..world.swarm.n_users as usize {
             let n_acts = scenario.acts.iter().filter(|act| act.user == user).count();
             world.user_joins(n_acts as u64);
+        }
+        if world.swarm.stall > 0 {
+            world.at(0, Event::Scheduler(SchedulerEvent::Tick));
         }
         let n_users = world.users.len();
         for act in scenario.acts.iter().filter(|act| act.user < n_users) {
@@ -218,6 +242,7 @@ impl World {
             let Some(Reverse((time, _, number))) = self.heap.pop() else { break };
             self.now = time;
             let event = self.events.remove(&number).expect("an event that was entered");
+            let Some(event) = self.redirected(event) else { continue };
             self.digest = mix(mix(self.digest, time), number);
             let frozen_until = self.frozen_until(&event);
             if frozen_until > time {
@@ -300,6 +325,9 @@ impl World {
             Event::Flush(user) => self.flush(user),
             Event::Fault(planned) => self.fault(&planned),
             Event::WorkerEnds(worker) => self.worker_ends(worker),
+            Event::Parts(worker) => self.worker_parts(worker),
+            Event::Rejoins(worker) => self.worker_rejoins(worker),
+            Event::Ticks(left) => self.ticks(left),
             Event::NestedLooks { worker, executor, share, user } => {
                 self.nested_looks(worker, executor, share, user);
             }

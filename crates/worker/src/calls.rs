@@ -424,7 +424,7 @@ impl Worker {
         let mut back = Vec::new();
         for (run, attempt) in runs {
             if executor.take(run, attempt).is_some() {
-                if attempt > 0 && !mutant("value-before-recall-kept") {
+                if attempt > 0 {
                     // It was to take the place of an earlier value, which nobody drops else.
                     run.tasks().for_each(|task| executor.drop_value(task));
                 }

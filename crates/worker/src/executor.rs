@@ -78,7 +78,7 @@ impl Executor {
 
     /// Whether a call is in hand that is to have nothing beside it.
     pub fn is_reserved(&self) -> bool {
-        self.alone && !self.is_free() && !mutant("alone-not-reserved")
+        self.alone && !self.is_free()
     }
 
     /// Whether nothing runs here. Calls that wait for tasks of their own do not count: what they

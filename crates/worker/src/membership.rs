@@ -45,9 +45,7 @@ impl Worker {
     /// A value could not be had: the calls that wait for it are given back.
     pub(crate) fn not_fetched(&mut self, task: TaskId) {
         if self.copying.remove(&task) {
-            if !mutant("failed-copy-not-told") {
-                self.progress.push(Progress::NotCopied { runs: vec![task.run()] });
-            }
+            self.progress.push(Progress::NotCopied { runs: vec![task.run()] });
         }
         self.arrived(task, false);
     }
