@@ -77,7 +77,10 @@ impl Writing {
     }
 
     fn write_what_fits(&self, link: &Link) {
-        while link.has_queued() || link.is_finished() {
+        // What did not fit before is in flight and not in the queue any more.
+        let mut is_first = true;
+        while is_first || link.has_queued() || link.is_finished() {
+            is_first = false;
             // Whoever holds the lock looks at the queue again after letting it go.
             let Some(mut in_flight) = self.in_flight.try_lock() else {
                 return;
@@ -258,20 +261,29 @@ impl Inner {
         }
     }
 
+    fn has_stuck(&self, link: &Link) -> bool {
+        if link.has_queued() || self.writing.in_flight.try_lock().is_some_and(|f| !f.is_empty()) {
+            return true;
+        }
+        // Whoever found the lock held just now relies on this look at the queue.
+        if link.is_finished() {
+            self.writing.write_what_fits(link);
+        }
+        link.has_queued()
+    }
+
     fn read(&mut self, link: &Link) -> io::Result<usize> {
-        let (space, fds) = self.decoder.space();
-        let stream = self.writing.stream.as_fd();
         // While leases are stuck behind a full socket, waiting to read must also be waiting to
         // write them.
-        while link.has_queued() || self.writing.in_flight.try_lock().is_some_and(|f| !f.is_empty())
-        {
+        while self.has_stuck(link) {
             let ready = self.writing.wait(PollFlags::IN | PollFlags::OUT, None)?;
             if ready.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
                 break;
             }
             self.writing.write_what_fits(link);
         }
-        descriptors::receive(stream, space, fds, RecvFlags::empty())
+        let (space, fds) = self.decoder.space();
+        descriptors::receive(self.writing.stream.as_fd(), space, fds, RecvFlags::empty())
     }
 }
 

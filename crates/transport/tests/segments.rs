@@ -292,6 +292,30 @@ fn many_threads_send_over_one_blocking_connection() {
 }
 
 #[test]
+fn leases_that_did_not_fit_into_the_socket_are_returned_later() {
+    let (here, there) = blocking_pair();
+    let ((sender, mut back), (_echo, mut receiver)) = (here.split(), there.split());
+    let arena = arena();
+    let n = 5000;
+    let sending = sender.clone();
+    let to_send = arena.clone();
+    let sending = thread::spawn(move || {
+        (0..n).for_each(|_| sending.send([with(segment(&to_send, 64, 1))]).unwrap());
+    });
+    let held: Vec<Frame> = (0..n).map(|_| receiver.recv().unwrap().unwrap()).collect();
+    sending.join().unwrap();
+    // Each comes back in a message of its own, and nobody reads: the socket is soon full.
+    held.into_iter().for_each(drop);
+    let waiting = thread::spawn(move || receiver.recv().map(|_| ()));
+    let reading = thread::spawn(move || back.recv().map(|_| ()));
+    wait_until(|| sender.n_leases() == 0);
+    drop(sender);
+    waiting.join().unwrap().unwrap();
+    drop(_echo);
+    reading.join().unwrap().unwrap();
+}
+
+#[test]
 fn a_lease_is_returned_from_any_thread_while_the_receiver_waits() {
     let (here, there) = blocking_pair();
     let ((sender, mut back), (_echo, mut receiver)) = (here.split(), there.split());
