@@ -10,7 +10,7 @@
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict};
-use rasker_store::{Arena, Block, Segment};
+use rasker_store::{Arena, Segment, SharedSlab};
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::OnceLock;
@@ -50,7 +50,7 @@ struct Handler {
 }
 
 struct Array {
-    block: Block,
+    slab: SharedSlab,
     /// Its head is written once, as readers may keep it.
     has_head: bool,
 }
@@ -168,16 +168,16 @@ pub fn lend(elements: &[u8], head: &[u8]) -> Option<Segment> {
     }
     let mut arrays = memory.arrays.lock();
     let array = arrays.get_mut(&address)?;
-    let capacity = array.block.len() - HEAD_NBYTES;
+    let capacity = array.slab.len() - HEAD_NBYTES;
     if elements.len() > capacity || elements.len() < capacity / 2 {
         return None;
     }
-    let segment = array.block.segment();
+    let segment = array.slab.segment();
     if !array.has_head {
         array.has_head = true;
         // SAFETY: the head lies before the elements, nobody has it yet, and the lock is held.
         unsafe {
-            let to = array.block.as_mut_ptr();
+            let to = array.slab.as_mut_ptr();
             std::ptr::copy_nonoverlapping(head.as_ptr(), to, HEAD_NBYTES);
         }
     }
@@ -194,13 +194,13 @@ impl Memory {
         if !(NBYTES_MIN..=NBYTES_MAX).contains(&nbytes) || rasker_store::is_forked_child() {
             return None;
         }
-        let block = self.arena.allocate(nbytes + HEAD_NBYTES).ok()?.share();
-        // SAFETY: the block is longer than its head.
-        let elements = unsafe { block.as_mut_ptr().add(HEAD_NBYTES) };
+        let slab = self.arena.allocate(nbytes + HEAD_NBYTES).ok()?.share();
+        // SAFETY: the slab is longer than its head.
+        let elements = unsafe { slab.as_mut_ptr().add(HEAD_NBYTES) };
         let address = elements as usize;
         self.low.fetch_min(address, Ordering::Relaxed);
         self.high.fetch_max(address, Ordering::Relaxed);
-        self.arrays.lock().insert(address, Array { block, has_head: false });
+        self.arrays.lock().insert(address, Array { slab, has_head: false });
         Some(elements.cast())
     }
 
@@ -238,7 +238,7 @@ unsafe extern "C" fn calloc(_: *mut c_void, count: usize, nbytes: usize) -> *mut
 unsafe extern "C" fn realloc(_: *mut c_void, old: *mut c_void, nbytes: usize) -> *mut c_void {
     let memory = memory();
     let capacity = match memory.arrays.lock().get(&(old as usize)) {
-        Some(array) => array.block.len() - HEAD_NBYTES,
+        Some(array) => array.slab.len() - HEAD_NBYTES,
         None => {
             // SAFETY: memory that is not ours is NumPy's own.
             return unsafe { (memory.plain.realloc)(memory.plain.context, old, nbytes) };

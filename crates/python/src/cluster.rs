@@ -90,7 +90,6 @@ impl LocalCluster {
         let executors = if processes {
             process_executors(py, executor_settings(py, &preload)?)?
         } else {
-            crate::executor::keep_freed_memory(false);
             let runner = PythonRunner::new(crate::executor::arena(), true);
             ExecutorKind::Threads(Arc::new(runner))
         };

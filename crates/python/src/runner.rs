@@ -40,6 +40,10 @@ pub struct PythonRunner {
 
 impl PythonRunner {
     pub fn new(arena: Arena, shares_objects: bool) -> PythonRunner {
+        if shares_objects {
+            // An executor process has done so before its first thread.
+            crate::executor::keep_freed_memory(false);
+        }
         PythonRunner {
             arena,
             shares_objects,

@@ -3,8 +3,8 @@
 
 use crate::StoreError;
 use crate::arena::Arena;
-use crate::block::Block;
 use crate::segment::Segment;
+use crate::shared_slab::SharedSlab;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What one slot holds.
@@ -15,26 +15,26 @@ const SLOT_NBYTES: usize = 64;
 
 /// The writer's side: numbered slots, each written by one thread at a time.
 pub struct Board {
-    block: Block,
+    memory: SharedSlab,
 }
 
 impl Board {
     pub fn new(arena: &Arena, n_slots: usize) -> Result<Board, StoreError> {
         let mut slab = arena.allocate(n_slots.max(1) * SLOT_NBYTES)?;
         slab.fill(0);
-        Ok(Board { block: slab.share() })
+        Ok(Board { memory: slab.share() })
     }
 
     /// Writes to a slot; one that is not there is nobody's to read.
     pub fn write(&self, slot: usize, words: Words) {
-        if (slot + 1) * SLOT_NBYTES > self.block.len() {
+        if (slot + 1) * SLOT_NBYTES > self.memory.len() {
             return;
         }
         for (i, word) in words.into_iter().enumerate() {
-            // SAFETY: the place lies in the block, is aligned (a block begins at a page), and is
+            // SAFETY: the place lies in the slab, is aligned (a slab begins at a page), and is
             // only ever used as atomic words.
             let place = unsafe {
-                let place = self.block.as_mut_ptr().add(slot * SLOT_NBYTES).cast::<u64>();
+                let place = self.memory.as_mut_ptr().add(slot * SLOT_NBYTES).cast::<u64>();
                 AtomicU64::from_ptr(place.add(i))
             };
             place.store(word, Ordering::Release);
@@ -42,7 +42,7 @@ impl Board {
     }
 
     pub fn segment(&self) -> Segment {
-        self.block.segment()
+        self.memory.segment()
     }
 }
 

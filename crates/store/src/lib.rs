@@ -27,16 +27,16 @@
 //! 6. All memory of a slab is reserved before it is handed out, so that too little of it is an
 //!    error here and not a signal later: `an_arena_refuses_more_than_its_limit`.
 //! 7. A forked process gets copies of memory that user code works in, and its parent's stays as it
-//!    is: `a_fork_copies_the_memory_of_blocks`.
+//!    is: `a_fork_copies_memory_that_is_shared`.
 //! 8. No damage to a spill file goes unseen: `two_hundred_kinds_of_damage_are_all_detected`.
 //!
 //! # Reading order
 //!
 //! `mapping` (the one place that maps memory), `region`, `ranges`, `arena`, `segment`,
-//! `block`, `board`, `fork`, then `direct` (transfers that pass the page cache) and `spill`.
+//! `shared_slab`, `board`, `fork`, then `direct` (transfers that pass the page cache) and `spill`.
 
 mod arena;
-mod block;
+
 mod board;
 mod direct;
 mod error;
@@ -45,15 +45,17 @@ mod mapping;
 mod ranges;
 mod region;
 mod segment;
+mod shared_slab;
 pub mod spill;
 
 pub use arena::{Arena, ArenaOptions, Slab};
-pub use block::Block;
+
 pub use board::{Board, Words, read_board};
 pub use error::StoreError;
 pub use fork::is_forked_child;
 pub use region::{Region, RegionId, RegionWatcher};
 pub use segment::{Descriptor, PrivateMap, Segment};
+pub use shared_slab::SharedSlab;
 
 /// The checksum of bytes that leave for a socket or a disk: xxh3, 64 bits.
 pub fn checksum(bytes: &[u8]) -> u64 {

@@ -80,7 +80,7 @@ impl Segment {
         unsafe { std::slice::from_raw_parts(memory.mapping().at(*offset), *len) }
     }
 
-    /// The first byte, for the owner of a block.
+    /// The first byte, for the owner of a shared slab.
     pub(crate) fn start(&self) -> *mut u8 {
         self.sealed.memory.mapping().at(self.sealed.offset)
     }

@@ -3,13 +3,13 @@
 use rasker_store::{Arena, ArenaOptions};
 
 #[test]
-fn a_block_is_used_again_only_when_its_readers_are_done() {
+fn a_shared_slab_is_used_again_only_when_its_readers_are_done() {
     let arena = Arena::new(ArenaOptions::default());
-    let block = arena.allocate(1 << 20).unwrap().share();
-    // SAFETY: the block is `1 << 20` bytes long and nobody reads it yet.
-    unsafe { block.as_mut_ptr().write_bytes(7, block.len()) };
-    let segment = block.segment();
-    drop(block);
+    let slab = arena.allocate(1 << 20).unwrap().share();
+    // SAFETY: the slab is `1 << 20` bytes long and nobody reads it yet.
+    unsafe { slab.as_mut_ptr().write_bytes(7, slab.len()) };
+    let segment = slab.segment();
+    drop(slab);
     let other = arena.allocate(1 << 20).unwrap();
     assert!(segment.iter().all(|byte| *byte == 7));
     assert_ne!(other.as_ptr(), segment.as_ptr());
@@ -18,14 +18,14 @@ fn a_block_is_used_again_only_when_its_readers_are_done() {
 }
 
 #[test]
-fn a_fork_copies_the_memory_of_blocks() {
+fn a_fork_copies_memory_that_is_shared() {
     let arena = Arena::new(ArenaOptions::default());
     arena.survive_forks();
-    let block = arena.allocate(4096).unwrap().share();
-    let byte = block.as_mut_ptr();
+    let slab = arena.allocate(4096).unwrap().share();
+    let byte = slab.as_mut_ptr();
     let mut pipe = [0; 2];
     // SAFETY: the pipe's array has two places. The child uses memory and system calls only, and
-    // ends without returning; the byte lies in the block, which is held to the end.
+    // ends without returning; the byte lies in the slab, which is held to the end.
     let (child, seen) = unsafe {
         assert_eq!(libc::pipe(pipe.as_mut_ptr()), 0);
         byte.write(1);
