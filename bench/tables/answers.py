@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from typing import Any
+
+from bench.tables.data import made_once, tables
+from bench.tables.texts import texts
 
 Rows = list[tuple[Any, ...]]
 
@@ -35,12 +40,12 @@ def rows_of(table: Any) -> Rows:
     return list(zip(*columns, strict=True))
 
 
-def connect(tables: Mapping[str, str], n_threads: int = 2) -> Any:
+def connect(files: Mapping[str, str], n_threads: int = 2) -> Any:
     """DuckDB with a view for each file."""
     import duckdb
 
     connection = duckdb.connect(config={"threads": n_threads})
-    for name, path in tables.items():
+    for name, path in files.items():
         connection.execute(f"CREATE VIEW {name} AS SELECT * FROM '{path}'")
     return connection
 
@@ -50,10 +55,10 @@ def table_of(result: Any) -> Any:
     return result.to_arrow_table()
 
 
-def right_answers(tables: Mapping[str, str], texts: Mapping[str, str]) -> dict[str, Any]:
+def right_answers(files: Mapping[str, str], asked: Mapping[str, str]) -> dict[str, Any]:
     """DuckDB's answer to each text, as Arrow tables."""
-    connection = connect(tables)
-    return {name: table_of(connection.sql(text)) for name, text in texts.items()}
+    connection = connect(files)
+    return {name: table_of(connection.sql(text)) for name, text in asked.items()}
 
 
 def outermost(text: str, word: str, sign: str) -> tuple[str, list[str]]:
@@ -142,10 +147,32 @@ def wrong(table: Any, expected: Any, text: str) -> str:
     return difference(rows_of(table), rows_of(expected), keys)
 
 
-def checker(tables: Mapping[str, str]) -> Callable[[str, Any], str]:
+def checker(files: Mapping[str, str]) -> Callable[[str, Any], str]:
     """Asks DuckDB when it is asked: `check(text, table)` says what is wrong."""
-    return partial(_check, connect(tables))
+    return partial(_check, connect(files))
 
 
 def _check(connection: Any, text: str, table: Any) -> str:
     return wrong(table, table_of(connection.sql(text)), text)
+
+
+def stored_answers(kind: str, scale: str) -> dict[str, Any]:
+    """The right answers to all texts of a kind, asked once and kept beside the data."""
+    import duckdb
+    import pyarrow
+    import pyarrow.ipc
+
+    files, asked = tables(kind, scale), texts(kind)
+    digest = hashlib.sha256("".join([duckdb.__version__, *asked.values()]).encode()).hexdigest()
+
+    def make(folder: Path) -> None:
+        for name, table in right_answers(files, asked).items():
+            with pyarrow.ipc.new_file(folder / f"{name}.arrow", table.schema) as file:
+                file.write_table(table)
+
+    folder = made_once(f"{kind}-{scale}-answers-{digest[:12]}", make)
+    answers = {}
+    for name in asked:
+        with pyarrow.memory_map(str(folder / f"{name}.arrow")) as source:
+            answers[name] = pyarrow.ipc.open_file(source).read_all()
+    return answers
