@@ -15,7 +15,7 @@
 //!   (guarded by `test_other_threads_run_while_one_waits`).
 //!
 //! Reading order: `compact`, `pickle`, `segment`, `values`, `encode`, `columns`, `runner`, `task`,
-//! `handle`, `session`, `graph`, `cluster`, `executor`.
+//! `handle`, `session`, `graph`, `cluster`, `executor`, `sql`.
 
 mod array_memory;
 mod chain;
@@ -36,10 +36,15 @@ mod runner;
 mod scatter;
 mod segment;
 mod session;
+mod sql;
 mod task;
 mod values;
 
 use pyo3::prelude::*;
+
+/// The engine's threads allocate and free much, and on each other's behalf.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[pymodule]
 mod _native {
@@ -53,6 +58,8 @@ mod _native {
     use crate::nodes::{connect, run_scheduler, run_worker};
     #[pymodule_export]
     use crate::session::{Options, Session, register_classes};
+    #[pymodule_export]
+    use crate::sql::{SqlContext, SqlQuery};
     #[pymodule_export]
     use crate::task::{current_task, rejoin, running_tasks, secede};
 

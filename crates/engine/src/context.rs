@@ -1,0 +1,310 @@
+//! A catalog of tables, and statements over it.
+
+use crate::environment::{Environment, Settings};
+use crate::files::{FileTable, FilesOptions, is_place};
+use crate::query::Query;
+use crate::{EngineError, Kind, Result, names};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{MemTable, TableProvider};
+use datafusion::common::{ParamValues, ScalarValue, TableReference};
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::{SessionState, SessionStateDefaults};
+use datafusion::logical_expr::{CreateExternalTable, DdlStatement, LogicalPlan};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+const CATALOG: &str = "rasker";
+const SCHEMA: &str = "public";
+
+/// Values for the placeholders of a statement.
+#[derive(Clone, Debug)]
+pub enum Parameters {
+    None,
+    /// For `?`, in their order, and for `$1`, `$2` …
+    Positional(Vec<ScalarValue>),
+    /// For `$name`.
+    Named(HashMap<String, ScalarValue>),
+}
+
+/// A table as a catalog lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableEntry {
+    pub schema: String,
+    pub name: String,
+    /// `table` or `view`.
+    pub kind: &'static str,
+}
+
+/// Tables by name, and statements over them.
+pub struct Context {
+    environment: Arc<Environment>,
+    session: SessionContext,
+}
+
+impl Context {
+    pub fn new(settings: &Settings) -> Result<Context> {
+        Ok(Self::within(Arc::new(Environment::new(settings)?)))
+    }
+
+    pub fn within(environment: Arc<Environment>) -> Context {
+        let mut config = SessionConfig::new()
+            .with_target_partitions(environment.n_threads)
+            .with_information_schema(true)
+            .with_default_catalog_and_schema(CATALOG, SCHEMA)
+            .with_create_default_catalog_and_schema(true);
+        tune(&mut config);
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(environment.resources.clone())
+            .with_default_features()
+            .build();
+        Context { environment, session: SessionContext::new_with_state(state) }
+    }
+
+    pub fn environment(&self) -> &Arc<Environment> {
+        &self.environment
+    }
+
+    fn state(&self) -> SessionState {
+        self.session.state()
+    }
+
+    /// Names files as a table; `check` is asked now and then whether to go on.
+    pub fn create_files(
+        &self,
+        name: &str,
+        options: FilesOptions,
+        check: &dyn Fn() -> bool,
+    ) -> Result<()> {
+        let state = self.state();
+        let table = FileTable::new(&self.environment, &state, options);
+        let table = self.environment.wait(table, check)?;
+        self.register(name, Arc::new(table))
+    }
+
+    /// Names batches as a table that stays in memory.
+    pub fn create_batches(
+        &self,
+        name: &str,
+        schema: SchemaRef,
+        batches: Vec<RecordBatch>,
+    ) -> Result<()> {
+        let n = self.environment.n_threads.min(batches.len()).max(1);
+        // Neighbors stay together, so that rows keep their order.
+        let share = batches.len().div_ceil(n).max(1);
+        let mut parts: Vec<Vec<RecordBatch>> = batches.chunks(share).map(<[_]>::to_vec).collect();
+        if parts.is_empty() {
+            parts.push(Vec::new());
+        }
+        self.register(name, Arc::new(MemTable::try_new(schema, parts)?))
+    }
+
+    /// Names a table; one of that name is replaced.
+    fn register(&self, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
+        let reference = reference(name);
+        self.session.deregister_table(reference.clone())?;
+        self.session.register_table(reference, table)?;
+        Ok(())
+    }
+
+    pub fn drop_table(&self, name: &str) -> Result<()> {
+        match self.session.deregister_table(reference(name))? {
+            Some(_) => Ok(()),
+            None => Err(names::no_table(name, &self.tables())),
+        }
+    }
+
+    pub fn tables(&self) -> Vec<TableEntry> {
+        let Some(catalog) = self.session.catalog(CATALOG) else { return Vec::new() };
+        let mut entries = Vec::new();
+        for schema_name in catalog.schema_names() {
+            let Some(schema) = catalog.schema(&schema_name) else { continue };
+            for name in schema.table_names() {
+                let found = futures::executor::block_on(schema.table(&name)).ok().flatten();
+                let is_view = found.is_some_and(|table| {
+                    table.table_type() == datafusion::datasource::TableType::View
+                });
+                let kind = if is_view { "view" } else { "table" };
+                entries.push(TableEntry { schema: schema_name.clone(), name, kind });
+            }
+        }
+        entries.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
+        entries
+    }
+
+    pub fn schema_of(&self, name: &str) -> Result<SchemaRef> {
+        let provider = futures::executor::block_on(self.session.table_provider(reference(name)));
+        provider.map(|table| table.schema()).map_err(|_| names::no_table(name, &self.tables()))
+    }
+
+    /// Runs statements; all but the last are run to their end. A query is only planned, everything
+    /// else is done when this returns.
+    pub fn sql(
+        &self,
+        text: &str,
+        parameters: &Parameters,
+        check: &dyn Fn() -> bool,
+    ) -> Result<Query> {
+        let mut statements = self.parse(text)?;
+        let Some(last) = statements.pop() else {
+            return Err(EngineError::new(Kind::Syntax, "there is no statement in the text"));
+        };
+        for statement in statements {
+            let query = self.run(statement, parameters, check)?;
+            query.collect(check)?;
+        }
+        self.run(last, parameters, check)
+    }
+
+    fn parse(&self, text: &str) -> Result<Vec<Statement>> {
+        let statements = DFParserBuilder::new(text)
+            .with_dialect(&GenericDialect {})
+            .build()
+            .and_then(|mut parser| parser.parse_statements())?;
+        Ok(statements.into_iter().collect())
+    }
+
+    fn run(
+        &self,
+        mut statement: Statement,
+        parameters: &Parameters,
+        check: &dyn Fn() -> bool,
+    ) -> Result<Query> {
+        names::number_placeholders(&mut statement);
+        let planned = self.environment.wait(self.plan(statement), check)?;
+        let plan = match parameters {
+            Parameters::None => planned,
+            Parameters::Positional(values) => {
+                let values: Vec<_> = values.iter().cloned().map(Into::into).collect();
+                planned.with_param_values(ParamValues::List(values))?
+            }
+            Parameters::Named(values) => {
+                let named =
+                    |(name, value): (&String, &ScalarValue)| (name.clone(), value.clone().into());
+                planned.with_param_values(ParamValues::Map(values.iter().map(named).collect()))?
+            }
+        };
+        self.environment.wait(self.act(plan), check).and_then(|query| match query.is_eager() {
+            true => query.done(check),
+            false => Ok(query),
+        })
+    }
+
+    async fn plan(&self, mut statement: Statement) -> Result<LogicalPlan> {
+        let state = self.state();
+        let mut passing = Vec::new();
+        let mut schemas = Vec::new();
+        for table in state.resolve_table_references(&statement)? {
+            let known = self.session.table_provider(table.clone()).await;
+            let provider: Arc<dyn TableProvider> = match known {
+                Ok(provider) => provider,
+                Err(_) if is_place(table.table()) && table.schema().is_none() => {
+                    let options = FilesOptions {
+                        locations: vec![table.table().to_owned()],
+                        hive: true,
+                        ..FilesOptions::default()
+                    };
+                    let files = FileTable::new(&self.environment, &state, options).await?;
+                    let files: Arc<dyn TableProvider> = Arc::new(files);
+                    self.session.register_table(table.clone(), files.clone())?;
+                    passing.push(table.clone());
+                    files
+                }
+                // Planning says what is missing, and common table expressions are not tables.
+                Err(_) => continue,
+            };
+            schemas.push((table, provider.schema()));
+        }
+        names::spell(&mut statement, &schemas, &self.tables());
+        let planned = self.state().statement_to_plan(statement).await;
+        for table in passing {
+            self.session.deregister_table(table)?;
+        }
+        planned.map_err(|error| names::with_near_table(error.into(), &self.tables()))
+    }
+
+    /// Does what a plan says to the catalog, or makes a query of it.
+    async fn act(&self, plan: LogicalPlan) -> Result<Query> {
+        let state = self.state();
+        let environment = self.environment.clone();
+        match plan {
+            LogicalPlan::Ddl(DdlStatement::CreateExternalTable(command)) => {
+                self.create_external(*command).await?;
+                Ok(Query::nothing(environment, state))
+            }
+            LogicalPlan::Ddl(_) | LogicalPlan::Statement(_) => {
+                let frame = self.session.execute_logical_plan(plan).await?;
+                let (state, plan) = frame.into_parts();
+                Ok(Query::new(environment, state, plan))
+            }
+            plan => Ok(Query::new(environment, state, plan)),
+        }
+    }
+
+    async fn create_external(&self, command: CreateExternalTable) -> Result<()> {
+        let exists = self.session.table_exist(command.name.clone())?;
+        if exists && command.if_not_exists {
+            return Ok(());
+        }
+        if exists && !command.or_replace {
+            let name = &command.name;
+            return Err(EngineError::plan(format!(
+                "the table {name} exists already; drop it first, or say CREATE OR REPLACE"
+            )));
+        }
+        let mut options = FilesOptions {
+            locations: command.locations,
+            format: Some(command.file_type),
+            hive: true,
+            may_be_empty: true,
+            ..FilesOptions::default()
+        };
+        if !command.schema.fields().is_empty() {
+            options.schema = Some(command.schema.inner().clone());
+        }
+        for (name, value) in command.options {
+            match name.strip_prefix("format.") {
+                Some(name) => options.format_options.insert(name.to_owned(), value),
+                None => options.store_options.insert(name, value),
+            };
+        }
+        let table = FileTable::new(&self.environment, &self.state(), options).await?;
+        self.session.deregister_table(command.name.clone())?;
+        self.session.register_table(command.name, Arc::new(table))?;
+        Ok(())
+    }
+}
+
+/// A table's name as the API takes it: the name as it is, unless it is qualified by a schema.
+fn reference(name: &str) -> TableReference {
+    match name.split_once('.') {
+        Some((schema, table)) if !is_place(name) => TableReference::partial(schema, table),
+        _ => TableReference::bare(name),
+    }
+}
+
+fn tune(config: &mut SessionConfig) {
+    let options = config.options_mut();
+    options.execution.listing_table_ignore_subdirectory = false;
+    options.explain.logical_plan_only = false;
+}
+
+/// The names of all functions that statements may call.
+pub fn function_names() -> Vec<String> {
+    let mut names: Vec<String> = SessionStateDefaults::default_scalar_functions()
+        .iter()
+        .map(|function| function.name().to_owned())
+        .chain(
+            SessionStateDefaults::default_aggregate_functions()
+                .iter()
+                .map(|function| function.name().to_owned()),
+        )
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}

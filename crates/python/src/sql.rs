@@ -1,0 +1,229 @@
+//! The table engine as Python sees it: tables in and out through the Arrow PyCapsule interface.
+
+use pyo3::exceptions::{
+    PyFileNotFoundError, PyKeyboardInterrupt, PyMemoryError, PyPermissionError, PyRuntimeError,
+    PyTypeError, PyValueError,
+};
+use pyo3::prelude::*;
+use pyo3_arrow::{PyRecordBatchReader, PySchema, PyTable};
+use rasker_engine::arrow::array::{RecordBatch, RecordBatchReader};
+use rasker_engine::arrow::datatypes::SchemaRef;
+use rasker_engine::arrow::error::ArrowError;
+use rasker_engine::{
+    Batches, Context, EngineError, FilesOptions, Kind, Parameters, Query, ScalarValue, Settings,
+};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Runs without the interpreter lock; signals are looked for now and then, and end it.
+fn apart<T: Send>(
+    py: Python<'_>,
+    run: impl FnOnce(&dyn Fn() -> bool) -> Result<T, EngineError> + Send,
+) -> PyResult<T> {
+    let (ended, interrupt) = py.detach(|| {
+        let interrupt: RefCell<Option<PyErr>> = RefCell::new(None);
+        let go_on = || match Python::attach(|py| py.check_signals()) {
+            Ok(()) => true,
+            Err(error) => {
+                *interrupt.borrow_mut() = Some(error);
+                false
+            }
+        };
+        let ended = run(&go_on);
+        (ended, interrupt.into_inner())
+    });
+    match (ended, interrupt) {
+        (Ok(value), _) => Ok(value),
+        (Err(_), Some(interrupt)) => Err(interrupt),
+        (Err(error), None) => Err(raised(py, &error)),
+    }
+}
+
+fn raised(py: Python<'_>, error: &EngineError) -> PyErr {
+    let text = error.text.clone();
+    let own = |name: &str| {
+        let class = py.import("rasker.exceptions").and_then(|module| module.getattr(name));
+        match class.and_then(|class| class.call1((&text,))) {
+            Ok(error) => PyErr::from_value(error),
+            Err(error) => error,
+        }
+    };
+    match error.kind {
+        Kind::Syntax | Kind::Plan | Kind::Data => own("SqlError"),
+        Kind::Unsupported => own("SqlNotSupportedError"),
+        Kind::Missing => PyFileNotFoundError::new_err(text),
+        Kind::Denied => PyPermissionError::new_err(text),
+        Kind::Memory => PyMemoryError::new_err(text),
+        Kind::Cancelled => PyKeyboardInterrupt::new_err(text),
+        Kind::Internal => PyRuntimeError::new_err(text),
+    }
+}
+
+/// Tables by name, and statements over them.
+#[pyclass(frozen, module = "rasker._native")]
+pub struct SqlContext(Arc<Context>);
+
+#[pymethods]
+impl SqlContext {
+    #[new]
+    #[pyo3(signature = (threads=0, memory_limit=None, spill_folder=None))]
+    fn new(
+        py: Python<'_>,
+        threads: usize,
+        memory_limit: Option<u64>,
+        spill_folder: Option<PathBuf>,
+    ) -> PyResult<SqlContext> {
+        let settings = Settings { threads, memory_limit, spill_folder };
+        let context = Context::new(&settings).map_err(|error| raised(py, &error))?;
+        Ok(SqlContext(Arc::new(context)))
+    }
+
+    /// Names files as a table.
+    #[pyo3(signature = (
+        name, locations, *, format=None, format_options=None, schema=None, hive=true,
+        store_options=None
+    ))]
+    #[allow(clippy::too_many_arguments)] // The names are Python's keywords.
+    fn create_files(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        locations: Vec<String>,
+        format: Option<String>,
+        format_options: Option<HashMap<String, String>>,
+        schema: Option<PySchema>,
+        hive: bool,
+        store_options: Option<BTreeMap<String, String>>,
+    ) -> PyResult<()> {
+        let options = FilesOptions {
+            locations,
+            format,
+            format_options: format_options.unwrap_or_default(),
+            schema: schema.map(PySchema::into_inner),
+            hive,
+            store_options: store_options.unwrap_or_default(),
+            may_be_empty: false,
+        };
+        apart(py, |go_on| self.0.create_files(name, options, go_on))
+    }
+
+    /// Names a table that stays in memory; what offers an Arrow stream is one.
+    fn create_batches(&self, py: Python<'_>, name: &str, table: PyTable) -> PyResult<()> {
+        let (batches, schema) = table.into_inner();
+        self.0.create_batches(name, schema, batches).map_err(|error| raised(py, &error))
+    }
+
+    fn drop_table(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        self.0.drop_table(name).map_err(|error| raised(py, &error))
+    }
+
+    /// Schema, name and kind of each table.
+    fn tables(&self) -> Vec<(String, String, &'static str)> {
+        let entries = self.0.tables().into_iter();
+        entries.map(|entry| (entry.schema, entry.name, entry.kind)).collect()
+    }
+
+    fn schema_of(&self, py: Python<'_>, name: &str) -> PyResult<PySchema> {
+        self.0.schema_of(name).map(PySchema::new).map_err(|error| raised(py, &error))
+    }
+
+    #[pyo3(signature = (text, parameters=None))]
+    fn sql(
+        &self,
+        py: Python<'_>,
+        text: &str,
+        parameters: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<SqlQuery> {
+        let parameters = read_parameters(parameters)?;
+        apart(py, |go_on| self.0.sql(text, &parameters, go_on)).map(SqlQuery)
+    }
+}
+
+/// Pairs of a kind and a value, as `rasker.sql` makes them of Python's values.
+fn read_parameters(given: Option<&Bound<'_, PyAny>>) -> PyResult<Parameters> {
+    let Some(given) = given else { return Ok(Parameters::None) };
+    if let Ok(named) = given.extract::<HashMap<String, (String, Bound<'_, PyAny>)>>() {
+        let values =
+            named.into_iter().map(|(name, (kind, value))| Ok((name, scalar(&kind, &value)?)));
+        return Ok(Parameters::Named(values.collect::<PyResult<_>>()?));
+    }
+    let listed: Vec<(String, Bound<'_, PyAny>)> = given.extract()?;
+    let values = listed.into_iter().map(|(kind, value)| scalar(&kind, &value));
+    Ok(Parameters::Positional(values.collect::<PyResult<_>>()?))
+}
+
+fn scalar(kind: &str, value: &Bound<'_, PyAny>) -> PyResult<ScalarValue> {
+    Ok(match kind {
+        "null" => ScalarValue::Null,
+        "bool" => ScalarValue::Boolean(Some(value.extract()?)),
+        "int" => ScalarValue::Int64(Some(value.extract()?)),
+        "float" => ScalarValue::Float64(Some(value.extract()?)),
+        "text" => ScalarValue::Utf8(Some(value.extract()?)),
+        "bytes" => ScalarValue::Binary(Some(value.extract()?)),
+        "date" => ScalarValue::Date32(Some(value.extract()?)),
+        "timestamp" => ScalarValue::TimestampMicrosecond(Some(value.extract()?), None),
+        "timestamp_utc" => {
+            ScalarValue::TimestampMicrosecond(Some(value.extract()?), Some("UTC".into()))
+        }
+        "duration" => ScalarValue::DurationMicrosecond(Some(value.extract()?)),
+        "decimal" => {
+            let (digits, precision, scale): (String, u8, i8) = value.extract()?;
+            let digits = digits.parse().map_err(|_| {
+                PyValueError::new_err("a decimal parameter has more digits than 38")
+            })?;
+            ScalarValue::Decimal128(Some(digits), precision, scale)
+        }
+        other => return Err(PyTypeError::new_err(format!("{other} is no kind of parameter"))),
+    })
+}
+
+/// A planned statement; its rows are made when they are asked for.
+#[pyclass(frozen, module = "rasker._native")]
+pub struct SqlQuery(Query);
+
+#[pymethods]
+impl SqlQuery {
+    fn schema(&self) -> PySchema {
+        PySchema::new(self.0.schema())
+    }
+
+    /// All rows, in order.
+    fn collect(&self, py: Python<'_>) -> PyResult<PyTable> {
+        let batches = apart(py, |go_on| self.0.collect(go_on))?;
+        PyTable::try_new(batches, self.0.schema())
+    }
+
+    /// Rows as they come.
+    fn read(&self, py: Python<'_>) -> PyResult<PyRecordBatchReader> {
+        let batches = apart(py, |go_on| self.0.stream(go_on))?;
+        Ok(PyRecordBatchReader::new(Box::new(Reader { schema: batches.schema(), batches })))
+    }
+
+    #[pyo3(signature = (analyze=false, verbose=false))]
+    fn explain(&self, py: Python<'_>, analyze: bool, verbose: bool) -> PyResult<String> {
+        apart(py, |go_on| self.0.explain(analyze, verbose, go_on))
+    }
+}
+
+struct Reader {
+    schema: SchemaRef,
+    batches: Batches,
+}
+
+impl Iterator for Reader {
+    type Item = Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let go_on = || Python::attach(|py| py.check_signals()).is_ok();
+        let next = self.batches.next(&go_on)?;
+        Some(next.map_err(|error| ArrowError::ExternalError(Box::new(error))))
+    }
+}
+
+impl RecordBatchReader for Reader {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+}
