@@ -3,7 +3,8 @@
 use crate::environment::{Environment, Settings};
 use crate::files::{FileTable, FilesOptions, is_place};
 use crate::query::Query;
-use crate::{EngineError, Kind, Result, names};
+use crate::dialect::{self, Rewritten};
+use crate::{EngineError, Kind, Result, functions, names};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{MemTable, TableProvider};
@@ -12,8 +13,8 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SessionState, SessionStateDefaults};
 use datafusion::logical_expr::{CreateExternalTable, DdlStatement, LogicalPlan};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -62,7 +63,11 @@ impl Context {
             .with_runtime_env(environment.resources.clone())
             .with_default_features()
             .build();
-        Context { environment, session: SessionContext::new_with_state(state) }
+        let session = SessionContext::new_with_state(state);
+        functions::scalars().iter().for_each(|function| session.register_udf((**function).clone()));
+        let ours = functions::aggregates();
+        ours.iter().for_each(|function| session.register_udaf((**function).clone()));
+        Context { environment, session }
     }
 
     pub fn environment(&self) -> &Arc<Environment> {
@@ -149,7 +154,7 @@ impl Context {
         parameters: &Parameters,
         check: &dyn Fn() -> bool,
     ) -> Result<Query> {
-        let mut statements = self.parse(text)?;
+        let mut statements = dialect::parse(text)?;
         let Some(last) = statements.pop() else {
             return Err(EngineError::new(Kind::Syntax, "there is no statement in the text"));
         };
@@ -158,14 +163,6 @@ impl Context {
             query.collect(check)?;
         }
         self.run(last, parameters, check)
-    }
-
-    fn parse(&self, text: &str) -> Result<Vec<Statement>> {
-        let statements = DFParserBuilder::new(text)
-            .with_dialect(&GenericDialect {})
-            .build()
-            .and_then(|mut parser| parser.parse_statements())?;
-        Ok(statements.into_iter().collect())
     }
 
     fn run(
@@ -194,7 +191,26 @@ impl Context {
         })
     }
 
-    async fn plan(&self, mut statement: Statement) -> Result<LogicalPlan> {
+    /// The statement in forms that the planner knows. Queries whose columns a rule of the dialect
+    /// needs are planned on the way.
+    async fn known_form(&self, statement: Statement) -> Result<Statement> {
+        let mut known = dialect::Known::new();
+        loop {
+            match dialect::rewrite(&statement, &known)? {
+                Rewritten::Done(statement) => return Ok(*statement),
+                Rewritten::Wants(query) => {
+                    let text = query.to_string();
+                    let query = Statement::Statement(Box::new(SqlStatement::Query(query)));
+                    let plan = Box::pin(self.plan(query)).await?;
+                    let columns = plan.schema().fields().iter().map(|field| field.name().clone());
+                    known.insert(text, columns.collect());
+                }
+            }
+        }
+    }
+
+    async fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
+        let mut statement = self.known_form(statement).await?;
         let state = self.state();
         let mut passing = Vec::new();
         let mut schemas = Vec::new();

@@ -21,9 +21,11 @@
 //! Reading order: `error`, `environment`, `files`, `names`, `context`, `query`.
 
 mod context;
+mod dialect;
 mod environment;
 mod error;
 mod files;
+mod functions;
 mod names;
 mod query;
 
