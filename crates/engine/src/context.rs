@@ -214,6 +214,7 @@ impl Context {
         let state = self.state();
         let mut passing = Vec::new();
         let mut schemas = Vec::new();
+        names::spell_tables(&mut statement, &self.tables());
         for table in state.resolve_table_references(&statement)? {
             let known = self.session.table_provider(table.clone()).await;
             let provider: Arc<dyn TableProvider> = match known {
@@ -233,9 +234,9 @@ impl Context {
                 // Planning says what is missing, and common table expressions are not tables.
                 Err(_) => continue,
             };
-            schemas.push((table, provider.schema()));
+            schemas.push(provider.schema());
         }
-        names::spell(&mut statement, &schemas, &self.tables());
+        names::spell_columns(&mut statement, &schemas);
         let planned = self.state().statement_to_plan(statement).await;
         for table in passing {
             self.session.deregister_table(table)?;

@@ -4,11 +4,10 @@ use crate::context::TableEntry;
 use crate::error::distance;
 use crate::{EngineError, Kind};
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::common::TableReference;
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
     Expr, Ident, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, Query, Select,
-    SelectItem, SetExpr, Statement as SqlStatement, TableFactor, Value, VisitMut, VisitorMut,
+    SelectItem, Statement as SqlStatement, TableFactor, Value, VisitMut, VisitorMut,
 };
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -19,25 +18,34 @@ struct Spelling {
     tables: HashMap<String, String>,
 }
 
-/// Gives names without quotes the spelling of what they mean: `amount` finds the column `Amount`.
+/// Gives tables' names without quotes the spelling of the tables they mean.
+pub(crate) fn spell_tables(statement: &mut Statement, tables: &[TableEntry]) {
+    let is_lower = |name: &str| name == name.to_lowercase();
+    let mut spellings = HashMap::new();
+    for entry in tables.iter().filter(|entry| !is_lower(&entry.name)) {
+        spellings.insert(entry.name.to_lowercase(), entry.name.clone());
+    }
+    // A table that is spelled in lower case is meant by itself.
+    for entry in tables.iter().filter(|entry| is_lower(&entry.name)) {
+        spellings.remove(&entry.name);
+    }
+    if !spellings.is_empty() {
+        visit(statement, &mut Spelling { columns: HashMap::new(), tables: spellings });
+    }
+}
+
+/// Gives columns' names without quotes the spelling of what they mean: `amount` finds `Amount`.
 ///
 /// Without quotes SQL's names have no case; the engine lowers them. A name that differs from its
-/// lower case, of a column, a table or an alias, is put in quotes as it is spelled where it comes
-/// from.
-pub(crate) fn spell(
-    statement: &mut Statement,
-    schemas: &[(TableReference, SchemaRef)],
-    tables: &[TableEntry],
-) {
+/// lower case, of a column or an alias, is put in quotes as it is spelled where it comes from.
+pub(crate) fn spell_columns(statement: &mut Statement, schemas: &[SchemaRef]) {
     let mut columns = HashMap::new();
-    for (_, schema) in schemas {
-        for field in schema.fields() {
-            let lower = field.name().to_lowercase();
-            // What is lower case itself needs no help, and wins.
-            match lower == *field.name() {
-                true => drop(columns.insert(lower, field.name().clone())),
-                false => drop(columns.entry(lower).or_insert_with(|| field.name().clone())),
-            }
+    for field in schemas.iter().flat_map(|schema| schema.fields()) {
+        let lower = field.name().to_lowercase();
+        // What is lower case itself needs no help, and wins.
+        match lower == *field.name() {
+            true => drop(columns.insert(lower, field.name().clone())),
+            false => drop(columns.entry(lower).or_insert_with(|| field.name().clone())),
         }
     }
     let mut aliases = Aliases(HashMap::new());
@@ -46,19 +54,9 @@ pub(crate) fn spell(
         columns.entry(lower).or_insert(spelled);
     }
     columns.retain(|lower, spelled| lower != spelled);
-    let with_case = |entry: &&TableEntry| entry.name != entry.name.to_lowercase();
-    let named = |entry: &TableEntry| (entry.name.to_lowercase(), entry.name.clone());
-    let mut by_name: HashMap<String, String> = tables.iter().filter(with_case).map(named).collect();
-    // A table that is spelled in lower case is meant by itself.
-    tables.iter().for_each(|entry| {
-        if entry.name == entry.name.to_lowercase() {
-            by_name.remove(&entry.name);
-        }
-    });
-    if columns.is_empty() && by_name.is_empty() {
-        return;
+    if !columns.is_empty() {
+        visit(statement, &mut Spelling { columns, tables: HashMap::new() });
     }
-    visit(statement, &mut Spelling { columns, tables: by_name });
 }
 
 /// Turns `?` into `$1`, `$2` …
@@ -186,9 +184,6 @@ impl VisitorMut for Spelling {
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         for table in query.with.iter_mut().flat_map(|with| &mut with.cte_tables) {
             table.alias.columns.iter_mut().for_each(|column| self.column(&mut column.name));
-        }
-        if let SetExpr::Table(_) = query.body.as_ref() {
-            return ControlFlow::Continue(());
         }
         ControlFlow::Continue(())
     }
