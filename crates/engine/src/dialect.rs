@@ -92,7 +92,10 @@ fn walk(statement: &mut Statement, rules: &mut Rules) -> Result<(), Stop> {
 /// A table that goes with its session is a table here: a context is a session.
 fn plain(statement: &mut SqlStatement) {
     match statement {
-        SqlStatement::CreateTable(table) => table.temporary = false,
+        SqlStatement::CreateTable(table) => {
+            table.temporary = false;
+            table.columns.iter_mut().for_each(|column| operators::known_type(&mut column.data_type));
+        }
         SqlStatement::CreateView(view) => view.temporary = false,
         _ => {}
     }
@@ -163,6 +166,7 @@ impl VisitorMut for Rules<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Stop> {
+        operators::before(expr);
         flow(subqueries::before(expr, self))
     }
 

@@ -19,9 +19,13 @@ const RENAMED: &[(&str, &str)] = &[
     ("collect_set", "array_agg"),
     ("every", "bool_and"),
     ("first", "first_value"),
+    ("filter", "array_filter"),
     ("grouping_id", "grouping"),
     ("last", "last_value"),
     ("list", "array_agg"),
+    ("list_apply", "array_transform"),
+    ("list_filter", "array_filter"),
+    ("list_transform", "array_transform"),
     ("list_value", "make_array"),
     ("logical_and", "bool_and"),
     ("logical_or", "bool_or"),
@@ -29,6 +33,7 @@ const RENAMED: &[(&str, &str)] = &[
     ("quantile", "percentile_cont"),
     ("quantile_cont", "percentile_cont"),
     ("struct_pack", "named_struct"),
+    ("transform", "array_transform"),
     ("variance", "var"),
 ];
 

@@ -2,6 +2,7 @@
 //! by token, so that places in errors stay true.
 
 use crate::Result;
+use crate::dialect::trees;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr};
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect, Precedence};
@@ -71,6 +72,7 @@ impl Dialect for Grammar {
         supports_select_wildcard_rename
         supports_interval_options
         supports_comma_separated_trim
+        supports_lambda_functions
         supports_order_by_all
         supports_numeric_literal_underscores
     }
@@ -93,7 +95,11 @@ impl Dialect for Grammar {
     }
 
     fn prec_value(&self, precedence: Precedence) -> u8 {
-        GenericDialect {}.prec_value(precedence)
+        match precedence {
+            // `doc ->> 'name' = 'Ann'` compares what the arrow gives.
+            Precedence::PgOther => 45,
+            other => GenericDialect {}.prec_value(other),
+        }
     }
 }
 
@@ -102,7 +108,9 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Statement>> {
     let tokens = Tokenizer::new(&Grammar, text)
         .tokenize_with_location()
         .map_err(|error| datafusion::error::DataFusionError::from(ParserError::from(error)))?;
-    let statements = DFParserBuilder::new(known_forms(tokens))
+    let tokens = known_forms(tokens);
+    not_statements(&tokens)?;
+    let statements = DFParserBuilder::new(tokens)
         .with_dialect(&Grammar)
         .build()
         .and_then(|mut parser| parser.parse_statements())?;
@@ -116,6 +124,31 @@ fn known_forms(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     without_materialized(&mut tokens);
     with_copy_options(&mut tokens);
     tokens
+}
+
+/// Statements that other systems have, and what to write here.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("pivot", "PIVOT as a statement; write SELECT * FROM t PIVOT (sum(a) FOR b IN ('x', 'y'))"),
+    ("unpivot", "UNPIVOT as a statement; write SELECT * FROM t UNPIVOT (v FOR n IN (a, b))"),
+    ("summarize", "SUMMARIZE; DESCRIBE tells columns and types"),
+    ("attach", "ATTACH; name files by CREATE EXTERNAL TABLE"),
+    ("pragma", "PRAGMA; SET changes settings, SHOW ALL lists them"),
+];
+
+fn not_statements(tokens: &[TokenWithSpan]) -> Result<()> {
+    let begins = |at: usize| at == 0 || tokens[at - 1].token == Token::SemiColon;
+    for (at, token) in tokens.iter().enumerate().filter(|(at, _)| begins(*at)) {
+        let found = ELSEWHERE.iter().find(|(word, _)| is_word(Some(token), word));
+        // `PIVOT` may be a name elsewhere; as the first word it is none.
+        if let Some((_, text)) = found
+            && at + 1 < tokens.len()
+        {
+            let place = token.span.start;
+            let text = format!("{text} (line {}, column {})", place.line, place.column);
+            return Err(trees::unsupported(text));
+        }
+    }
+    Ok(())
 }
 
 fn is_word(token: Option<&TokenWithSpan>, word: &str) -> bool {

@@ -1,6 +1,6 @@
 //! Joins: short names of kinds, and the shared column of an outer join.
 
-use crate::dialect::trees::{expression, item, quoted, unsupported};
+use crate::dialect::trees::{expression, item, query, quoted, unsupported};
 use crate::dialect::{Rules, Stop};
 use datafusion::sql::sqlparser::ast::{
     ExcludeSelectItem, Expr, Ident, JoinConstraint, JoinOperator, ObjectName, Query, Select,
@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use std::ops::ControlFlow;
 
-pub(super) fn before(select: &mut Select, _rules: &mut Rules) -> Result<(), Stop> {
+pub(super) fn before(select: &mut Select, rules: &mut Rules) -> Result<(), Stop> {
     let mut is_shared = false;
     for table in &mut select.from {
         for join in &mut table.joins {
@@ -23,8 +23,7 @@ pub(super) fn before(select: &mut Select, _rules: &mut Rules) -> Result<(), Stop
     match select.from.as_mut_slice() {
         [table] => {
             let shared = shared_columns(table)?;
-            say_shared(select, &shared);
-            Ok(())
+            say_shared(select, &shared, rules)
         }
         _ => Err(unsupported("RIGHT or FULL JOIN USING beside a comma; write ON").into()),
     }
@@ -63,10 +62,22 @@ struct Shared {
     value: Expr,
 }
 
+struct Table {
+    name: Ident,
+    written: String,
+    own: Vec<Ident>,
+}
+
+impl Table {
+    fn new(factor: &TableFactor) -> Result<Table, Stop> {
+        Ok(Table { name: called(factor)?, written: factor.to_string(), own: Vec::new() })
+    }
+}
+
 struct Columns {
     shared: Vec<Shared>,
-    /// Each table, and the shared columns it has.
-    tables: Vec<(Ident, Vec<Ident>)>,
+    /// Each table as it is called and as it is written, and the shared columns it has.
+    tables: Vec<Table>,
 }
 
 fn called(factor: &TableFactor) -> Result<Ident, Stop> {
@@ -90,13 +101,12 @@ fn names_of(columns: &[ObjectName]) -> Vec<Ident> {
 
 /// Turns USING into ON, and says where each shared column is found.
 fn shared_columns(table: &mut TableWithJoins) -> Result<Columns, Stop> {
-    let mut columns =
-        Columns { shared: Vec::new(), tables: vec![(called(&table.relation)?, Vec::new())] };
+    let mut columns = Columns { shared: Vec::new(), tables: vec![Table::new(&table.relation)?] };
     for join in &mut table.joins {
-        let right = called(&join.relation)?;
+        let mut right_table = Table::new(&join.relation)?;
+        let right = right_table.name.clone();
         let keeps_right = loses_left(&join.join_operator)?;
         let is_full = matches!(join.join_operator, JoinOperator::FullOuter(_));
-        let mut own = Vec::new();
         if let Some(constraint) = constraint(&mut join.join_operator)
             && let JoinConstraint::Using(names) = constraint
         {
@@ -114,11 +124,11 @@ fn shared_columns(table: &mut TableWithJoins) -> Result<Columns, Stop> {
                     Some(known) => known.value = value,
                     None => columns.shared.push(Shared { name: name.clone(), value }),
                 }
-                own.push(name);
+                right_table.own.push(name);
             }
             *constraint = JoinConstraint::On(expression(&conditions.join(" AND "))?);
         }
-        columns.tables.push((right, own));
+        columns.tables.push(right_table);
     }
     Ok(columns)
 }
@@ -144,9 +154,9 @@ fn left_value(columns: &mut Columns, name: &Ident) -> Result<String, Stop> {
         return Ok(known.value.to_string());
     }
     match columns.tables.as_mut_slice() {
-        [(table, own)] => {
-            own.push(name.clone());
-            Ok(format!("{table}.{name}"))
+        [table] => {
+            table.own.push(name.clone());
+            Ok(format!("{}.{name}", table.name))
         }
         _ => Err(unsupported(format!(
             "USING ({name}) after several tables, with RIGHT or FULL JOIN; write ON"
@@ -186,16 +196,19 @@ fn is_same(one: &Ident, other: &Ident) -> bool {
 }
 
 /// Says the shared columns as what they are, in all clauses of the select.
-fn say_shared(select: &mut Select, columns: &Columns) {
+fn say_shared(select: &mut Select, columns: &Columns, rules: &Rules) -> Result<(), Stop> {
     let mut items = Vec::new();
-    for given in select.projection.drain(..) {
+    for given in std::mem::take(&mut select.projection) {
         match given {
             SelectItem::Wildcard(options) => {
+                let left_out = left_out(&options);
                 for shared in &columns.shared {
-                    items.push(item(shared.value.clone(), &shared.name.value));
+                    if !left_out.iter().any(|name| is_named(name, &shared.name)) {
+                        items.push(item(shared.value.clone(), &shared.name.value));
+                    }
                 }
-                for (table, own) in &columns.tables {
-                    items.push(without(table, own, &options));
+                for table in &columns.tables {
+                    items.push(without(table, &options, rules)?);
                 }
             }
             SelectItem::UnnamedExpr(Expr::Identifier(ident)) => {
@@ -219,20 +232,39 @@ fn say_shared(select: &mut Select, columns: &Columns) {
     let _ = select.group_by.visit(&mut replace);
     let _ = select.having.visit(&mut replace);
     let _ = select.qualify.visit(&mut replace);
+    Ok(())
 }
 
-/// `table.* EXCLUDE (shared columns)`.
-fn without(table: &Ident, own: &[Ident], given: &WildcardAdditionalOptions) -> SelectItem {
-    let mut options = given.clone();
-    let mut left_out: Vec<ObjectName> = match options.opt_exclude.take() {
-        Some(ExcludeSelectItem::Single(one)) => vec![one],
-        Some(ExcludeSelectItem::Multiple(many)) => many,
+fn left_out(options: &WildcardAdditionalOptions) -> Vec<ObjectName> {
+    match &options.opt_exclude {
+        Some(ExcludeSelectItem::Single(one)) => vec![one.clone()],
+        Some(ExcludeSelectItem::Multiple(many)) => many.clone(),
         None => Vec::new(),
-    };
-    left_out.extend(own.iter().map(|name| ObjectName::from(vec![quoted(&name.value)])));
-    if !left_out.is_empty() {
-        options.opt_exclude = Some(ExcludeSelectItem::Multiple(left_out));
     }
-    let name = ObjectName::from(vec![table.clone()]);
-    SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options)
+}
+
+fn is_named(name: &ObjectName, ident: &Ident) -> bool {
+    name.0.last().and_then(|part| part.as_ident()).is_some_and(|last| is_same(last, ident))
+}
+
+/// `table.* EXCLUDE (shared columns)`, and of what is left out what this table has.
+fn without(
+    table: &Table,
+    given: &WildcardAdditionalOptions,
+    rules: &Rules,
+) -> Result<SelectItem, Stop> {
+    if given.opt_replace.is_some() || given.opt_rename.is_some() || given.opt_except.is_some() {
+        return Err(unsupported("REPLACE, RENAME or EXCEPT after * of an outer JOIN USING").into());
+    }
+    let mut options = given.clone();
+    let mut names: Vec<ObjectName> = left_out(given);
+    if !names.is_empty() {
+        let columns = rules.columns(query(&format!("SELECT * FROM {}", table.written))?)?;
+        names.retain(|name| columns.iter().any(|column| is_named(name, &quoted(column))));
+        names.retain(|name| !table.own.iter().any(|own| is_named(name, own)));
+    }
+    names.extend(table.own.iter().map(|name| ObjectName::from(vec![quoted(&name.value)])));
+    options.opt_exclude = (!names.is_empty()).then_some(ExcludeSelectItem::Multiple(names));
+    let name = ObjectName::from(vec![table.name.clone()]);
+    Ok(SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options))
 }

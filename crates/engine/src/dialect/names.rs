@@ -300,15 +300,40 @@ pub(super) fn needs_name(expr: &Expr) -> bool {
     !unnests.0
 }
 
+/// Whether an item is one column: not several, and not one of many rows.
+pub(super) fn is_one_value(expr: &Expr) -> bool {
+    let is_column = matches!(
+        expr,
+        Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::CompoundFieldAccess { .. }
+    );
+    is_column || needs_name(expr)
+}
+
 /// An item is called what is written; of several with one name the later get a number.
 fn item_names(select: &mut Select) {
+    // `t.a` beside an alias `a` is one name to the planner; two of `t.a` and `u.a` are not.
+    let aliases: HashSet<String> = select
+        .projection
+        .iter()
+        .filter_map(|item| match item {
+            SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.clone()),
+            SelectItem::UnnamedExpr(expr) if needs_name(expr) => Some(expr.to_string()),
+            _ => None,
+        })
+        .collect();
     let mut known: HashMap<String, usize> = HashMap::new();
     for item in &mut select.projection {
-        let Some((name, text)) = name_and_text(item) else { continue };
-        let n = *known.entry(text).and_modify(|n| *n += 1).or_insert(0);
+        let Some((name, is_qualified)) = name_of_item(item) else { continue };
+        let is_apart = is_qualified && !aliases.contains(&name);
+        let key = if is_apart { item.to_string() } else { name.clone() };
+        let n = *known.entry(key).and_modify(|n| *n += 1).or_insert(0);
         let expr = match item {
-            SelectItem::UnnamedExpr(expr) if n > 0 || needs_name(expr) => expr.clone(),
             SelectItem::ExprWithAlias { expr, .. } if n > 0 => expr.clone(),
+            SelectItem::UnnamedExpr(expr)
+                if n > 0 || needs_name(expr) || is_qualified && !is_apart =>
+            {
+                expr.clone()
+            }
             _ => continue,
         };
         let name = if n > 0 { format!("{name}_{n}") } else { name };
@@ -316,19 +341,15 @@ fn item_names(select: &mut Select) {
     }
 }
 
-/// What an item is called, and the text by which two are found to be called the same.
-fn name_and_text(item: &SelectItem) -> Option<(String, String)> {
+/// What an item is called, and whether it is the column of a table that is named as well.
+fn name_of_item(item: &SelectItem) -> Option<(String, bool)> {
     match item {
-        SelectItem::UnnamedExpr(Expr::Identifier(ident)) => {
-            Some((ident.value.clone(), ident.to_string()))
+        SelectItem::UnnamedExpr(Expr::Identifier(ident)) => Some((ident.value.clone(), false)),
+        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => {
+            Some((parts.last()?.value.clone(), true))
         }
-        SelectItem::UnnamedExpr(expr @ Expr::CompoundIdentifier(parts)) => {
-            Some((parts.last()?.value.clone(), expr.to_string()))
-        }
-        SelectItem::UnnamedExpr(expr) if needs_name(expr) => {
-            Some((expr.to_string(), quoted(&expr.to_string()).to_string()))
-        }
-        SelectItem::ExprWithAlias { alias, .. } => Some((alias.value.clone(), alias.to_string())),
+        SelectItem::UnnamedExpr(expr) if needs_name(expr) => Some((expr.to_string(), false)),
+        SelectItem::ExprWithAlias { alias, .. } => Some((alias.value.clone(), false)),
         _ => None,
     }
 }

@@ -3,8 +3,46 @@
 use crate::Result;
 use crate::dialect::trees::{call, literal, number, text, unsupported, whole};
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, DateTimeField, Expr, Interval, UnaryOperator, Value,
+    AccessExpr, BinaryOperator, DataType, DateTimeField, ExactNumberInfo, Expr, Interval,
+    LambdaSyntax, OneOrManyWithParens, Subscript, TimezoneInfo, UnaryOperator, Value,
+    ValueWithSpan,
 };
+
+/// What has to be done before the parts of an expression are looked at.
+pub(super) fn before(expr: &mut Expr) {
+    if let Expr::Lambda(lambda) = expr
+        && let OneOrManyWithParens::One(parameter) = &lambda.params
+        && lambda.syntax == LambdaSyntax::Arrow
+        && leftmost(&mut lambda.body.clone()).is_some()
+    {
+        let document = Expr::Identifier(parameter.name.clone());
+        let mut body = (*lambda.body).clone();
+        if let Some(path) = leftmost(&mut body) {
+            *path = Expr::BinaryOp {
+                left: Box::new(document),
+                op: BinaryOperator::Arrow,
+                right: Box::new(path.clone()),
+            };
+        }
+        *expr = body;
+    }
+}
+
+/// The literal that an expression begins with: `doc -> 'a' = 1` is read as a lambda whose body
+/// begins with a literal, where a lambda's body begins with anything else.
+fn leftmost(expr: &mut Expr) -> Option<&mut Expr> {
+    match expr {
+        Expr::Value(_) => Some(expr),
+        Expr::BinaryOp { left, .. } => leftmost(left),
+        Expr::Cast { expr, .. } => leftmost(expr),
+        Expr::IsNull(expr) | Expr::IsNotNull(expr) => leftmost(expr),
+        Expr::Like { expr, .. } | Expr::ILike { expr, .. } | Expr::Between { expr, .. } => {
+            leftmost(expr)
+        }
+        Expr::InList { expr, .. } => leftmost(expr),
+        _ => None,
+    }
+}
 
 pub(super) fn after(expr: &mut Expr) -> Result<()> {
     match expr {
@@ -27,6 +65,8 @@ pub(super) fn after(expr: &mut Expr) -> Result<()> {
         Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
             escaped(pattern, escape_char)?;
         }
+        Expr::CompoundFieldAccess { root, access_chain } => dots(root, access_chain),
+        Expr::Cast { data_type, .. } => known_type(data_type),
         Expr::Interval(interval) => {
             if let Some(new) = computed(interval)? {
                 *expr = new;
@@ -61,6 +101,48 @@ fn binary(left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<Expr> {
     }
 }
 
+/// `{'a': 1}.a` and `x[1].a` are fields, as `x[1]['a']` is; `t.s.a` stays as it is, since only
+/// the planner knows which of the names is a table.
+fn dots(root: &Expr, chain: &mut [AccessExpr]) {
+    let mut is_value = !matches!(root, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
+    for access in chain {
+        match access {
+            AccessExpr::Subscript(_) => is_value = true,
+            AccessExpr::Dot(Expr::Identifier(name)) if is_value => {
+                *access = AccessExpr::Subscript(Subscript::Index { index: text(&name.value) });
+            }
+            AccessExpr::Dot(_) => {}
+        }
+    }
+}
+
+/// Types under the names of other systems.
+pub(super) fn known_type(kind: &mut DataType) {
+    let new = match &*kind {
+        DataType::UTinyInt | DataType::UInt8 => DataType::TinyIntUnsigned(None),
+        DataType::USmallInt | DataType::UInt16 => DataType::SmallIntUnsigned(None),
+        DataType::UInt32 => DataType::IntegerUnsigned(None),
+        DataType::UBigInt | DataType::UInt64 => DataType::BigIntUnsigned(None),
+        DataType::HugeInt => DataType::Decimal(ExactNumberInfo::PrecisionAndScale(38, 0)),
+        DataType::Datetime(precision) => DataType::Timestamp(*precision, TimezoneInfo::None),
+        DataType::Blob(_) => DataType::Bytea,
+        DataType::Custom(name, _) => match name.to_string().to_lowercase().as_str() {
+            "uinteger" => DataType::IntegerUnsigned(None),
+            "long" => DataType::BigInt(None),
+            "short" => DataType::SmallInt(None),
+            "byte" => DataType::TinyInt(None),
+            "binary" => DataType::Bytea,
+            "timestamp_s" => DataType::Timestamp(Some(0), TimezoneInfo::None),
+            "timestamp_ms" => DataType::Timestamp(Some(3), TimezoneInfo::None),
+            "timestamp_us" => DataType::Timestamp(Some(6), TimezoneInfo::None),
+            "timestamp_ns" => DataType::Timestamp(Some(9), TimezoneInfo::None),
+            _ => return,
+        },
+        _ => return,
+    };
+    *kind = new;
+}
+
 fn stripped(expr: &Expr) -> &Expr {
     match expr {
         Expr::Nested(inner) => stripped(inner),
@@ -69,7 +151,7 @@ fn stripped(expr: &Expr) -> &Expr {
 }
 
 /// The planner knows the backslash as the escape of patterns, and no other.
-fn escaped(pattern: &mut Expr, escape: &mut Option<datafusion::sql::sqlparser::ast::ValueWithSpan>) -> Result<()> {
+fn escaped(pattern: &mut Expr, escape: &mut Option<ValueWithSpan>) -> Result<()> {
     let Some(value) = escape else { return Ok(()) };
     let Value::SingleQuotedString(sign) = &value.value else { return Ok(()) };
     if sign == "\\" {
@@ -97,7 +179,7 @@ fn escaped(pattern: &mut Expr, escape: &mut Option<datafusion::sql::sqlparser::a
 }
 
 /// SQL's own patterns are regular expressions with `%` and `_`, and match the whole text.
-fn similar(pattern: &mut Expr, escape: &mut Option<datafusion::sql::sqlparser::ast::ValueWithSpan>) -> Result<()> {
+fn similar(pattern: &mut Expr, escape: &mut Option<ValueWithSpan>) -> Result<()> {
     if escape.is_some() {
         return Err(unsupported("ESCAPE after SIMILAR TO"));
     }

@@ -3,19 +3,30 @@
 use crate::dialect::trees::{number, quoted, unsupported};
 use crate::dialect::{Rules, Stop, names};
 use datafusion::sql::sqlparser::ast::{
-    Expr, LimitClause, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr,
-    TopQuantity,
+    Expr, LimitClause, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectFlavor,
+    SelectItem, SetExpr, TopQuantity, WildcardAdditionalOptions,
 };
 
 pub(super) fn before(query: &mut Query, rules: &mut Rules) -> Result<(), Stop> {
     if let Some(lock) = query.locks.first() {
         return Err(unsupported(format!("{lock}: nobody else changes what a query reads")).into());
     }
+    from_first(query);
     fetch(query)?;
     top(query)?;
     order_by_all(query, rules)?;
     order_by_items(query);
     Ok(())
+}
+
+/// `FROM t` alone is all of `t`.
+fn from_first(query: &mut Query) {
+    if let SetExpr::Select(select) = query.body.as_mut()
+        && select.flavor == SelectFlavor::FromFirstNoSelect
+    {
+        select.flavor = SelectFlavor::Standard;
+        select.projection = vec![SelectItem::Wildcard(WildcardAdditionalOptions::default())];
+    }
 }
 
 fn limit_to(query: &mut Query, n: Expr) {

@@ -1,14 +1,13 @@
 //! Queries inside expressions.
 
-use crate::dialect::names::calls;
+use crate::dialect::names::{self, calls};
 use crate::dialect::trees::{call, expression, query, unsupported};
 use crate::dialect::{Rules, Stop};
 use crate::Result;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, FunctionArguments, FunctionArgumentClause, GroupByExpr, LimitClause,
-    OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr, TableFactor, UnaryOperator, Visit,
-    VisitMut, Visitor, VisitorMut,
+    OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr, UnaryOperator, VisitMut, VisitorMut,
 };
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -123,43 +122,6 @@ fn tuple_in(
 
 // ---- queries whose value is used
 
-/// Whether a query names a table that is not its own.
-fn is_correlated(inner: &Query) -> bool {
-    #[derive(Default)]
-    struct Tables {
-        own: HashSet<String>,
-        used: HashSet<String>,
-    }
-    impl Visitor for Tables {
-        type Break = ();
-        fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
-            match factor {
-                TableFactor::Table { name, alias: None, .. } => {
-                    let last = name.0.last().and_then(|part| part.as_ident());
-                    self.own.extend(last.map(|ident| ident.value.to_lowercase()));
-                }
-                TableFactor::Table { alias: Some(alias), .. }
-                | TableFactor::Derived { alias: Some(alias), .. } => {
-                    self.own.insert(alias.name.value.to_lowercase());
-                }
-                _ => {}
-            }
-            ControlFlow::Continue(())
-        }
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-            if let Expr::CompoundIdentifier(parts) = expr
-                && let [table, _] = parts.as_slice()
-            {
-                self.used.insert(table.value.to_lowercase());
-            }
-            ControlFlow::Continue(())
-        }
-    }
-    let mut tables = Tables::default();
-    let _ = inner.visit(&mut tables);
-    !tables.used.is_subset(&tables.own)
-}
-
 /// The select of a query that gives a value for each row it finds, and no more than selects.
 fn rows_of(query: &mut Query) -> Option<&mut Select> {
     let is_whole = query.with.is_none() && query.fetch.is_none();
@@ -177,11 +139,9 @@ fn rows_of(query: &mut Query) -> Option<&mut Select> {
     has_rows.then_some(select)
 }
 
-/// A correlated query for one value, without an aggregate, gets one that allows for one row only.
+/// A query for one value, without an aggregate, gets one that allows for one row only: the planner
+/// wants one where the query depends on the row around it, and takes it for never missing where not.
 fn single(query: &mut Query) {
-    if !is_correlated(query) {
-        return;
-    }
     let order = query.order_by.clone();
     let limit = query.limit_clause.clone();
     let Some(select) = rows_of(query) else { return };
@@ -190,7 +150,7 @@ fn single(query: &mut Query) {
     else {
         return;
     };
-    if calls(value, &is_aggregate) {
+    if calls(value, &is_aggregate) || !names::is_one_value(value) {
         return;
     }
     let is_first = match &limit {
