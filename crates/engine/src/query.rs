@@ -1,11 +1,13 @@
 //! A statement that is planned: its columns, its rows, its explanation.
 
+use crate::distribute::{Stage, split};
 use crate::environment::Environment;
 use crate::{EngineError, Result};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::execution::SessionState;
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::{ExecutionPlan, collect_partitioned, execute_stream};
 use futures::StreamExt;
@@ -130,6 +132,31 @@ impl Query {
             }
         }
         Ok(text)
+    }
+
+    /// The same as stages of tasks for `n` slots, or more where there is more data.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Kind::Unsupported`] for what only one process can run.
+    pub fn stages(&self, n: usize, check: &dyn Fn() -> bool) -> Result<Vec<Stage>> {
+        // The catalog is there, and would be made anew, empty.
+        let mut config = self.state.config().clone().with_create_default_catalog_and_schema(false);
+        let options = config.options_mut();
+        options.execution.target_partitions = n;
+        // What leans on partitions of one process seeing each other does not travel.
+        options.execution.enable_file_stream_work_stealing = false;
+        options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+        options.optimizer.enable_round_robin_repartition = false;
+        options.optimizer.enable_dynamic_filter_pushdown = false;
+        options.optimizer.enable_join_dynamic_filter_pushdown = false;
+        options.optimizer.enable_topk_dynamic_filter_pushdown = false;
+        options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+        options.optimizer.prefer_existing_sort = false;
+        let state =
+            SessionStateBuilder::new_from_existing(self.state.clone()).with_config(config).build();
+        let plan = async { Ok(state.create_physical_plan(&self.plan).await?) };
+        split(self.environment.wait(plan, check)?)
     }
 
     async fn physical(&self) -> Result<Arc<dyn ExecutionPlan>> {
