@@ -100,6 +100,7 @@ impl LocalCluster {
             memory,
             resources,
             executors,
+            native: None,
             python: python_version(py),
             listens: processes,
             scheduler: crate::nodes::scheduler_options(py),

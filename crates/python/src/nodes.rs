@@ -370,6 +370,7 @@ pub fn run_worker(
             n_workers: nworkers.max(1),
             resources: resources.clone(),
             executors: executors.clone(),
+            native: None,
             python: python_version(py),
             shares_memory: shares_memory(py),
             timeout: seconds(timeout),
