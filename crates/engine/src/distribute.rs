@@ -11,6 +11,7 @@
 //! the same rows.
 
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
 
 mod bytes;
 mod codec;
@@ -28,7 +29,15 @@ pub use split::{Reads, Stage, split};
 
 pub(crate) use input::TaskInput;
 
-/// The batches of one part, as a task wrote it.
-pub fn batches_of(part: ::bytes::Bytes) -> crate::Result<Vec<RecordBatch>> {
-    bytes::decode(part).map(|batch| Ok(batch?)).collect()
+/// The columns and the batches of one part, as a task wrote it.
+pub fn batches_of(part: ::bytes::Bytes) -> crate::Result<(SchemaRef, Vec<RecordBatch>)> {
+    let mut batches = Vec::new();
+    let mut rows = bytes::Decoded::new(part);
+    for batch in rows.by_ref() {
+        batches.push(crate::query::plain(batch?)?);
+    }
+    let Some(schema) = rows.schema() else {
+        return Err(crate::EngineError::new(crate::Kind::Internal, "a part has no columns"));
+    };
+    Ok((crate::query::plain_schema(&schema), batches))
 }

@@ -82,7 +82,7 @@ impl Data {
                     };
                     written[*from].iter().map(part).collect()
                 });
-                let parts = self.runner.run(&fragment, task, inputs.collect(), GO_ON)?;
+                let parts = self.runner.run(&fragment, task, inputs.collect(), None, GO_ON)?;
                 assert_eq!(parts.0.len(), stage.n_parts as usize);
                 let joined = parts.0.iter().map(|part| {
                     let slices: Vec<&[u8]> = part.iter().map(|buffer| buffer.as_slice()).collect();
@@ -95,7 +95,7 @@ impl Data {
         let last = written.pop().expect("a stage");
         let mut rows = Vec::new();
         for mut parts in last {
-            rows.extend(batches_of(parts.remove(0))?);
+            rows.extend(batches_of(parts.remove(0))?.1);
         }
         Ok((rows, stages.len()))
     }

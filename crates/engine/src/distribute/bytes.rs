@@ -4,8 +4,7 @@ use crate::Result;
 use ::bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::buffer::Buffer;
-use datafusion::arrow::datatypes::Schema;
-use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::ipc::reader::StreamDecoder;
 use datafusion::arrow::ipc::writer::StreamEncoder;
 use datafusion::error::DataFusionError;
@@ -36,20 +35,36 @@ impl Encoded {
 }
 
 /// The batches of a stream, read in place as they are asked for.
-pub(super) fn decode(bytes: Bytes) -> impl Iterator<Item = Result<RecordBatch, DataFusionError>> {
-    let mut buffer = Buffer::from(bytes);
-    let mut decoder = StreamDecoder::new();
-    std::iter::from_fn(move || {
-        while !buffer.is_empty() {
-            match decoder.decode(&mut buffer) {
+pub(super) struct Decoded {
+    buffer: Buffer,
+    decoder: StreamDecoder,
+}
+
+impl Decoded {
+    pub fn new(bytes: Bytes) -> Decoded {
+        Decoded { buffer: Buffer::from(bytes), decoder: StreamDecoder::new() }
+    }
+
+    /// The columns, once the beginning was read.
+    pub fn schema(&self) -> Option<SchemaRef> {
+        self.decoder.schema()
+    }
+}
+
+impl Iterator for Decoded {
+    type Item = Result<RecordBatch, DataFusionError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.buffer.is_empty() {
+            match self.decoder.decode(&mut self.buffer) {
                 Ok(Some(batch)) => return Some(Ok(batch)),
                 Ok(None) => {}
                 Err(error) => {
-                    buffer = Buffer::from(&[] as &[u8]);
-                    return Some(Err(ArrowError::into(error)));
+                    self.buffer = Buffer::from(&[] as &[u8]);
+                    return Some(Err(error.into()));
                 }
             }
         }
         None
-    })
+    }
 }

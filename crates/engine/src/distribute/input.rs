@@ -1,6 +1,6 @@
 //! The leaf of a fragment: rows that other tasks wrote.
 
-use super::bytes::decode;
+use super::bytes::Decoded;
 use crate::EngineError;
 use ::bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
@@ -120,7 +120,7 @@ impl ExecutionPlan for TaskInput {
         let expected = schema.clone();
         let batches = writers.into_iter().flat_map(move |bytes| {
             let expected = expected.clone();
-            decode(bytes).map(move |batch| fit(batch?, &expected))
+            Decoded::new(bytes).map(move |batch| fit(batch?, &expected))
         });
         let stream = futures::stream::iter(batches);
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream)))
