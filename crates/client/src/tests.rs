@@ -5,7 +5,12 @@ use std::sync::Arc;
 
 fn client() -> Client {
     let mut client = Client::new(ClientId(1));
-    client.add_template(Template { id: TemplateId(1), name: "inc".into(), code: Blob::EMPTY });
+    client.add_template(Template {
+        id: TemplateId(1),
+        kind: Default::default(),
+        name: "inc".into(),
+        code: Blob::EMPTY,
+    });
     client
 }
 

@@ -12,6 +12,7 @@ use datafusion::common::{ParamValues, ScalarValue, TableReference};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SessionState, SessionStateDefaults};
 use datafusion::logical_expr::{CreateExternalTable, DdlStatement, LogicalPlan};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
@@ -68,6 +69,16 @@ impl Context {
         let ours = functions::aggregates();
         ours.iter().for_each(|function| session.register_udaf((**function).clone()));
         Context { environment, session }
+    }
+
+    /// What fragments are decoded with: the functions of this context, one partition at a time.
+    pub(crate) fn fragment_state(&self) -> SessionState {
+        let mut state = self.state();
+        let execution = &mut state.config_mut().options_mut().execution;
+        execution.target_partitions = 1;
+        // A task that took files of its neighbors would read them a second time.
+        execution.enable_file_stream_work_stealing = false;
+        state
     }
 
     pub fn environment(&self) -> &Arc<Environment> {
@@ -324,4 +335,9 @@ pub fn function_names() -> Vec<String> {
     names.sort();
     names.dedup();
     names
+}
+
+/// Optimizer rules for a fragment, where it runs.
+pub(crate) fn fragment_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    Vec::new()
 }

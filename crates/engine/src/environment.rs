@@ -8,7 +8,9 @@ use datafusion::execution::memory_pool::{
     GreedyMemoryPool, MemoryPool, TrackConsumersPool, UnboundedMemoryPool,
 };
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use parking_lot::Mutex;
 use rasker_io::{Location, StoreOptions};
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,6 +42,8 @@ pub struct Environment {
     runtime: Option<Runtime>,
     pub(crate) resources: Arc<RuntimeEnv>,
     pub(crate) n_threads: usize,
+    /// Stores that were opened, for other processes to open too.
+    opened: Mutex<BTreeMap<String, StoreOptions>>,
 }
 
 impl Environment {
@@ -72,7 +76,8 @@ impl Environment {
             .with_disk_manager_builder(disk)
             .with_cache_manager(caches)
             .build_arc()?;
-        Ok(Environment { runtime: Some(runtime), resources, n_threads })
+        let opened = Mutex::default();
+        Ok(Environment { runtime: Some(runtime), resources, n_threads, opened })
     }
 
     fn runtime(&self) -> &Runtime {
@@ -92,7 +97,13 @@ impl Environment {
         }
         let store = rasker_io::open(at, options)?;
         self.resources.register_object_store(&at.url, store);
+        let root = at.url[..url::Position::BeforePath].to_owned();
+        self.opened.lock().insert(root, options.clone());
         Ok(())
+    }
+
+    pub(crate) fn opened(&self) -> Vec<(String, StoreOptions)> {
+        self.opened.lock().iter().map(|(url, options)| (url.clone(), options.clone())).collect()
     }
 
     /// Runs a future to its end on this thread; `check` is asked now and then whether to go on.

@@ -18,10 +18,11 @@
 //! - An error names the file, the column or the place in the text, and no library
 //!   (guarded by `errors_say_what_and_where`).
 //!
-//! Reading order: `error`, `environment`, `files`, `names`, `context`, `query`.
+//! Reading order: `error`, `environment`, `files`, `names`, `context`, `query`, `distribute`.
 
 mod context;
 mod dialect;
+mod distribute;
 mod environment;
 mod error;
 mod files;
@@ -32,6 +33,7 @@ mod query;
 pub use context::{Context, Parameters, TableEntry, function_names};
 pub use datafusion::arrow;
 pub use datafusion::common::ScalarValue;
+pub use distribute::{Fragment, FragmentRunner, Parts, Reads, Reservations, Stage, batches_of};
 pub use environment::{Environment, Settings};
 pub use error::{EngineError, Kind, Result};
 pub use files::{FilesOptions, FormatOptions};

@@ -1,11 +1,15 @@
 //! A statement that is planned: its columns, its rows, its explanation.
 
+use crate::distribute::{Fragment, Stage, split};
 use crate::environment::Environment;
 use crate::{EngineError, Result};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion::datasource::physical_plan::FileScanConfig;
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::SessionState;
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::{ExecutionPlan, collect_partitioned, execute_stream};
 use futures::StreamExt;
@@ -14,6 +18,9 @@ use tokio::sync::mpsc;
 
 /// Batches that wait for whoever reads a stream.
 const N_BUFFERED: usize = 4;
+
+/// A task reads about so much of files.
+const TASK_NBYTES: u64 = 128 << 20;
 
 /// A planned statement, as lazy as it was asked for: rows are made when they are asked for.
 #[derive(Clone)]
@@ -42,6 +49,11 @@ impl Query {
     /// Whether it changes something, and is therefore run when it is said.
     pub(crate) fn is_eager(&self) -> bool {
         self.done.is_none() && matches!(self.plan, LogicalPlan::Dml(_) | LogicalPlan::Copy(_))
+    }
+
+    /// Whether it was run when it was said: its rows are here.
+    pub fn is_done(&self) -> bool {
+        self.done.is_some()
     }
 
     pub(crate) fn done(mut self, check: &dyn Fn() -> bool) -> Result<Query> {
@@ -142,9 +154,75 @@ impl Query {
         Ok(text)
     }
 
+    /// The same as stages of tasks for `n` slots, or more where there is more data.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Kind::Unsupported`] for what only one process can run.
+    pub fn stages(&self, n: usize, check: &dyn Fn() -> bool) -> Result<Vec<Stage>> {
+        // The catalog is there, and would be made anew, empty.
+        let mut config = self.state.config().clone().with_create_default_catalog_and_schema(false);
+        let options = config.options_mut();
+        options.execution.target_partitions = n;
+        // What leans on partitions of one process seeing each other does not travel.
+        options.execution.enable_file_stream_work_stealing = false;
+        options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+        options.optimizer.enable_round_robin_repartition = false;
+        options.optimizer.enable_dynamic_filter_pushdown = false;
+        options.optimizer.enable_join_dynamic_filter_pushdown = false;
+        options.optimizer.enable_topk_dynamic_filter_pushdown = false;
+        options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+        options.optimizer.prefer_existing_sort = false;
+        let state =
+            SessionStateBuilder::new_from_existing(self.state.clone()).with_config(config).build();
+        let plan = async { Ok(state.create_physical_plan(&self.plan).await?) };
+        split(self.environment.wait(plan, check)?)
+    }
+
+    /// The same for a cluster of `n_slots`: as one task over few bytes, as more tasks than slots
+    /// over many.
+    ///
+    /// # Errors
+    ///
+    /// As [`Query::stages`].
+    pub fn stages_for(
+        &self,
+        n_slots: usize,
+        whole_nbytes: u64,
+        check: &dyn Fn() -> bool,
+    ) -> Result<Vec<Stage>> {
+        let n_slots = n_slots.max(1);
+        let stages = self.stages(n_slots, check)?;
+        let nbytes: u64 = stages.iter().map(|stage| scanned_nbytes(&stage.plan)).sum();
+        let n_rounds = nbytes.div_ceil(TASK_NBYTES * n_slots as u64).max(1) as usize;
+        let n = if nbytes < whole_nbytes { 1 } else { n_slots * n_rounds };
+        if n == n_slots { Ok(stages) } else { self.stages(n, check) }
+    }
+
+    /// A stage as it travels.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Kind::Unsupported`] for what cannot travel.
+    pub fn fragment(&self, stage: &Stage) -> Result<Fragment> {
+        Fragment::new(stage, self.environment.opened())
+    }
+
     async fn physical(&self) -> Result<Arc<dyn ExecutionPlan>> {
         Ok(self.state.create_physical_plan(&self.plan).await?)
     }
+}
+
+/// Bytes of the files that a plan reads.
+fn scanned_nbytes(plan: &Arc<dyn ExecutionPlan>) -> u64 {
+    let own = plan
+        .downcast_ref::<DataSourceExec>()
+        .and_then(|scan| scan.data_source().downcast_ref::<FileScanConfig>())
+        .map_or(0, |scan| {
+            let files = scan.file_groups.iter().flat_map(|group| group.iter());
+            files.map(|file| file.effective_size()).sum()
+        });
+    own + plan.children().into_iter().map(scanned_nbytes).sum::<u64>()
 }
 
 /// Rows on their way; dropping it ends the query.
@@ -201,14 +279,14 @@ fn plain_field(field: &Field) -> Field {
     field.clone().with_data_type(plain_type(field.data_type()))
 }
 
-fn plain_schema(schema: &Schema) -> SchemaRef {
+pub(crate) fn plain_schema(schema: &Schema) -> SchemaRef {
     // What a plan says of missing values and what its batches say differ at times.
     let fields = schema.fields().iter().map(|field| plain_field(field).with_nullable(true));
     let fields: Vec<Field> = fields.collect();
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
-fn plain(batch: RecordBatch, target: &SchemaRef) -> Result<RecordBatch> {
+pub(crate) fn plain(batch: RecordBatch, target: &SchemaRef) -> Result<RecordBatch> {
     if *target == batch.schema() {
         return Ok(batch);
     }

@@ -4,10 +4,25 @@ use crate::{Blob, Column, Key, LayerId, TaskId, TemplateId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+/// Where calls of a template run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum TemplateKind {
+    /// In executors, by Python.
+    #[default]
+    Python,
+    /// On the compute threads of the worker core.
+    Native,
+}
+
+impl TemplateKind {
+    pub const ALL: [TemplateKind; 2] = [TemplateKind::Python, TemplateKind::Native];
+}
+
 /// What a task runs, named by the hash of its code; sent to a worker at most once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Template {
     pub id: TemplateId,
+    pub kind: TemplateKind,
     /// The function's name: the prefix of its tasks' keys.
     pub name: Arc<str>,
     pub code: Blob,

@@ -37,13 +37,13 @@ pub use executor::{
 };
 pub use failure::{Failure, FailureKind};
 pub use message::{
-    DiskStatus, Finished, FromClient, FromHolder, FromWorker, Hello, Peer, Progress, Query,
+    DiskStatus, Finished, FromClient, FromHolder, FromWorker, Hello, Kinds, Peer, Progress, Query,
     Resumes, Scattered, Submit, ToClient, ToHolder, ToWorker, Tracked, Value, Welcome, WorkerHello,
     WorkerId, WorkerStatus,
 };
 
 /// The version of the messages; peers must agree exactly.
-pub const PROTOCOL: u16 = 2;
+pub const PROTOCOL: u16 = 3;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Messages between client, scheduler and worker, as a contract.
 
 use crate::{Calls, Datum, Failure, Source};
-use rasker_graph::{Blob, Column, Key, Layer, LayerId, Run, TaskId, Template};
+use rasker_graph::{Blob, Column, Key, Layer, LayerId, Run, TaskId, Template, TemplateKind};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -56,6 +56,42 @@ pub struct WorkerHello {
     pub memory_limit: u64,
     pub resources: Vec<(String, f64)>,
     pub python: String,
+    pub runs: Kinds,
+}
+
+/// The kinds of templates that a worker runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Kinds {
+    pub python: bool,
+    pub native: bool,
+}
+
+impl Kinds {
+    pub const NONE: Kinds = Kinds { python: false, native: false };
+    pub const PYTHON: Kinds = Kinds { python: true, native: false };
+    pub const NATIVE: Kinds = Kinds { python: false, native: true };
+    pub const BOTH: Kinds = Kinds { python: true, native: true };
+
+    pub fn has(self, kind: TemplateKind) -> bool {
+        match kind {
+            TemplateKind::Python => self.python,
+            TemplateKind::Native => self.native,
+        }
+    }
+
+    /// Those of either.
+    pub fn or(self, other: Kinds) -> Kinds {
+        Kinds { python: self.python || other.python, native: self.native || other.native }
+    }
+
+    /// All that are not among these.
+    pub fn others(self) -> Kinds {
+        Kinds { python: !self.python, native: !self.native }
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = TemplateKind> {
+        TemplateKind::ALL.into_iter().filter(move |kind| self.has(*kind))
+    }
 }
 
 /// The answer to a hello.

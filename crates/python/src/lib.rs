@@ -15,7 +15,8 @@
 //!   (guarded by `test_other_threads_run_while_one_waits`).
 //!
 //! Reading order: `compact`, `pickle`, `segment`, `values`, `encode`, `columns`, `runner`, `task`,
-//! `handle`, `session`, `graph`, `cluster`, `executor`, `sql`.
+//! `handle`, `session`, `graph`, `cluster`, `executor`, `sql`,
+//! `fragments`.
 
 mod array_memory;
 mod chain;
@@ -26,6 +27,7 @@ mod datum;
 mod encode;
 mod executor;
 mod failure;
+mod fragments;
 mod gather;
 mod graph;
 mod handle;

@@ -11,7 +11,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyRange, PyRangeMethods, PyTuple};
 use rasker_client::NewTask;
-use rasker_graph::{self as graph, Blob, Column, Key, MapWork, Run, TaskId, Template, TemplateId};
+use rasker_graph::{
+    self as graph, Blob, Column, Key, MapWork, Run, TaskId, Template, TemplateId, TemplateKind,
+};
 use rasker_runtime::Cluster;
 use rasker_store::Arena;
 use std::collections::HashMap;
@@ -169,7 +171,7 @@ impl Session {
         }
     }
 
-    fn new_key(&self) -> Key {
+    pub fn new_key(&self) -> Key {
         let n = self.0.n_keys.fetch_add(1, Ordering::Relaxed);
         Key(self
             .0
@@ -202,7 +204,7 @@ impl Session {
             let id = u128::from_le_bytes(hash.as_bytes()[..16].try_into().expect("sixteen bytes"));
             (TemplateId(id), Blob::from(bytes.as_bytes().to_vec()))
         };
-        let template = Template { id, name: name.clone(), code };
+        let template = Template { id, kind: TemplateKind::Python, name: name.clone(), code };
         self.0.inner.with(|machine, _| machine.add_template(template));
         let mut functions = self.0.functions.lock();
         let old = if functions.len() >= FUNCTIONS_MAX {

@@ -1,17 +1,21 @@
 //! The table engine as Python sees it: tables in and out through the Arrow PyCapsule interface.
 
-use pyo3::exceptions::{
-    PyFileNotFoundError, PyKeyboardInterrupt, PyMemoryError, PyPermissionError, PyRuntimeError,
-    PyTypeError, PyValueError,
-};
+use crate::fragments::TaskArgs;
+use crate::handle::{Handle, KeyName};
+use crate::session::Session;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 use pyo3_arrow::{PyRecordBatchReader, PySchema, PyTable};
+use rasker_client::NewTask;
 use rasker_engine::arrow::array::{RecordBatch, RecordBatchReader};
 use rasker_engine::arrow::datatypes::SchemaRef;
 use rasker_engine::arrow::error::ArrowError;
 use rasker_engine::{
-    Batches, Context, EngineError, FilesOptions, Kind, Parameters, Query, ScalarValue, Settings,
+    Batches, Context, EngineError, FilesOptions, Fragment, Kind, Parameters, Query, Reads,
+    ScalarValue, Settings, Stage,
 };
+use rasker_graph::{Key, TaskId, Template, TemplateId, TemplateKind};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -41,23 +45,25 @@ fn apart<T: Send>(
     }
 }
 
-fn raised(py: Python<'_>, error: &EngineError) -> PyErr {
-    let text = error.text.clone();
-    let own = |name: &str| {
-        let class = py.import("rasker.exceptions").and_then(|module| module.getattr(name));
-        match class.and_then(|class| class.call1((&text,))) {
-            Ok(error) => PyErr::from_value(error),
-            Err(error) => error,
-        }
-    };
-    match error.kind {
-        Kind::Syntax | Kind::Plan | Kind::Data => own("SqlError"),
-        Kind::Unsupported => own("SqlNotSupportedError"),
-        Kind::Missing => PyFileNotFoundError::new_err(text),
-        Kind::Denied => PyPermissionError::new_err(text),
-        Kind::Memory => PyMemoryError::new_err(text),
-        Kind::Cancelled => PyKeyboardInterrupt::new_err(text),
-        Kind::Internal => PyRuntimeError::new_err(text),
+/// The Python class that a kind of failure is raised as.
+pub fn class_of(kind: Kind) -> (&'static str, &'static str) {
+    match kind {
+        Kind::Syntax | Kind::Plan | Kind::Data => ("rasker.exceptions", "SqlError"),
+        Kind::Unsupported => ("rasker.exceptions", "SqlNotSupportedError"),
+        Kind::Missing => ("builtins", "FileNotFoundError"),
+        Kind::Denied => ("builtins", "PermissionError"),
+        Kind::Memory => ("builtins", "MemoryError"),
+        Kind::Cancelled => ("builtins", "KeyboardInterrupt"),
+        Kind::Internal => ("builtins", "RuntimeError"),
+    }
+}
+
+pub fn raised(py: Python<'_>, error: &EngineError) -> PyErr {
+    let (module, name) = class_of(error.kind);
+    let class = py.import(module).and_then(|module| module.getattr(name));
+    match class.and_then(|class| class.call1((&error.text,))) {
+        Ok(error) => PyErr::from_value(error),
+        Err(error) => error,
     }
 }
 
@@ -201,10 +207,86 @@ impl SqlQuery {
         Ok(PyRecordBatchReader::new(Box::new(Reader { schema: batches.schema(), batches })))
     }
 
+    /// Whether it was run when it was said.
+    fn is_done(&self) -> bool {
+        self.0.is_done()
+    }
+
+    /// Enters it as tasks, and returns futures of its rows, in order; `None` where one process
+    /// must run it. Queries over fewer bytes than `whole_nbytes` are one task.
+    fn submit<'py>(
+        &self,
+        py: Python<'py>,
+        session: &Session,
+        n_slots: usize,
+        whole_nbytes: u64,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let fragments: Vec<(Fragment, Stage)> = apart(py, |go_on| {
+            let stages = self.0.stages_for(n_slots, whole_nbytes, go_on)?;
+            stages.into_iter().map(|stage| Ok((self.0.fragment(&stage)?, stage))).collect()
+        })?;
+        let ids = enter(session, &fragments);
+        let futures = PyList::empty(py);
+        for (task, key) in ids {
+            let handle = Handle::new(session.clone(), task, key, KeyName::Call("sql".into()));
+            futures.append(handle.into_future(py)?)?;
+        }
+        session.inner().touched();
+        Ok(futures)
+    }
+
     #[pyo3(signature = (analyze=false, verbose=false))]
     fn explain(&self, py: Python<'_>, analyze: bool, verbose: bool) -> PyResult<String> {
         apart(py, |go_on| self.0.explain(analyze, verbose, go_on))
     }
+}
+
+/// Enters the tasks of all stages; those of the last one are wanted.
+fn enter(session: &Session, fragments: &[(Fragment, Stage)]) -> Vec<(TaskId, Key)> {
+    let mut written: Vec<Vec<(TaskId, Key)>> = Vec::new();
+    let templates: Vec<Template> = fragments
+        .iter()
+        .map(|(fragment, _)| {
+            let code = fragment.to_bytes();
+            let hash = blake3::hash(&code);
+            let id = u128::from_le_bytes(hash.as_bytes()[..16].try_into().expect("sixteen"));
+            let (id, kind, name) = (TemplateId(id), TemplateKind::Native, "sql".into());
+            Template { id, kind, name, code: code.into() }
+        })
+        .collect();
+    session.inner().with(|machine, _| {
+        for (at, (_, stage)) in fragments.iter().enumerate() {
+            let template = templates[at].id;
+            machine.add_template(templates[at].clone());
+            let is_last = at + 1 == fragments.len();
+            let mut tasks = Vec::with_capacity(stage.n_tasks as usize);
+            for partition in 0..stage.n_tasks {
+                let mut dependencies: Vec<TaskId> = Vec::new();
+                let slots = stage.inputs.iter().map(|(from, reads)| {
+                    dependencies.extend(written[*from].iter().map(|(task, _)| *task));
+                    let part = if *reads == Reads::Part { partition } else { 0 };
+                    (written[*from].len() as u32, part)
+                });
+                let args = TaskArgs { partition, slots: slots.collect() };
+                let args = postcard::to_allocvec(&args).expect("plain data can be written");
+                let key = session.new_key();
+                let new = NewTask {
+                    key,
+                    name: None,
+                    template,
+                    args: &args,
+                    blob: None,
+                    dependencies: &dependencies,
+                    options: None,
+                    fused: &[],
+                };
+                let task = if is_last { machine.submit(new) } else { machine.submit_inner(new) };
+                tasks.push((task, key));
+            }
+            written.push(tasks);
+        }
+    });
+    written.pop().unwrap_or_default()
 }
 
 struct Reader {

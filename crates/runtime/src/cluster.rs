@@ -2,6 +2,7 @@
 
 use crate::executors::{ExecutorKind, Home};
 use crate::memory::{CoreMemory, MemorySettings};
+use crate::native::NativeRunner;
 use crate::node::{Trust, serve_scheduler};
 use crate::readers::{Access, Directory, Readers};
 use crate::routes::{Door, serve_values};
@@ -33,6 +34,8 @@ pub struct ClusterOptions {
     pub memory: MemorySettings,
     pub resources: Vec<(String, f64)>,
     pub executors: ExecutorKind,
+    /// What runs native tasks; none of them are run without it.
+    pub native: Option<Arc<dyn NativeRunner>>,
     pub python: String,
     /// Listen on the loopback interface, so that other processes of this user can join.
     pub listens: bool,
@@ -161,6 +164,7 @@ impl Cluster {
             memory_limit: options.memory.options.limit_nbytes,
             resources: options.resources.clone(),
             python: options.python.clone(),
+            runs: options.executors.runs(options.native.is_some()),
         };
         let inbox = worker.inbox.clone();
         let outlet =
@@ -172,6 +176,7 @@ impl Cluster {
         let around = Surroundings {
             options: WorkerOptions {
                 nthreads: options.nthreads,
+                runs: options.executors.runs(options.native.is_some()),
                 shares_objects,
                 local_clients: shares_objects,
                 memory: options.memory.options,
@@ -180,6 +185,7 @@ impl Cluster {
             spill_folder: options.memory.folder.clone(),
             core_memory: CoreMemory::of(shares_objects, options.n_workers),
             executors,
+            native: options.native.clone(),
             link: self.link(),
             readers: Readers::new(self.directory.clone(), self.access()),
             to_scheduler,

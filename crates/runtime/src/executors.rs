@@ -7,7 +7,7 @@ use crate::wire::{Outlet, outlet, pump};
 use crate::worker_loop::{Input, WorkerInbox};
 use parking_lot::Mutex;
 use rasker_graph::{Blob, LayerId, TaskId};
-use rasker_protocol::{Datum, ExecutorId, FromExecutor, ToExecutor};
+use rasker_protocol::{Datum, ExecutorId, FromExecutor, Kinds, ToExecutor};
 use rasker_store::{Segment, Words, read_board};
 use rasker_transport::{Connection, LinkOptions, Sender, Token};
 use std::os::unix::net::UnixStream;
@@ -18,6 +18,8 @@ use std::time::Duration;
 /// What executors are made of.
 #[derive(Clone)]
 pub enum ExecutorKind {
+    /// None: this worker runs no Python.
+    None,
     /// Threads of this process.
     Threads(Arc<dyn Runner>),
     /// Processes that serve a socket which they find as their standard input.
@@ -34,6 +36,11 @@ pub(crate) struct Home<'a> {
 }
 
 impl ExecutorKind {
+    /// What a worker with these executors runs.
+    pub(crate) fn runs(&self, native: bool) -> Kinds {
+        Kinds { python: !matches!(self, ExecutorKind::None), native }
+    }
+
     /// The same, told whose they are before anything else.
     pub(crate) fn at(&self, home: Home<'_>) -> ExecutorKind {
         let more = [
@@ -48,7 +55,7 @@ impl ExecutorKind {
             ExecutorKind::Processes { settings: Datum::Map(pairs), .. } => {
                 pairs.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
             }
-            ExecutorKind::Processes { .. } => {}
+            ExecutorKind::Processes { .. } | ExecutorKind::None => {}
             ExecutorKind::Threads(runner) => runner.set_up(&Datum::from(more)),
         }
         own
@@ -91,17 +98,8 @@ pub(crate) fn launch(
     inbox: &WorkerInbox,
 ) -> Result<ExecutorLink, String> {
     match kind {
-        ExecutorKind::Threads(runner) => {
-            let reports = inbox.clone();
-            let report = move |message| {
-                let _ = reports.send(Input::FromExecutor(id, message));
-            };
-            let pool = Pool::new(runner.clone(), nthreads, Box::new(report), None);
-            let _ =
-                inbox.send(Input::FromExecutor(id, FromExecutor::Ready { pid: 0, board: None }));
-            let outlet = Box::new(move |message| pool.handle(message));
-            Ok(ExecutorLink { outlet, sender: None, child: None })
-        }
+        ExecutorKind::None => Err("this worker runs no Python".to_owned()),
+        ExecutorKind::Threads(runner) => Ok(launch_threads(runner.clone(), id, nthreads, inbox)),
         ExecutorKind::Processes { program, arguments, settings } => {
             let (ours, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
             let mut child = Command::new(program)
@@ -151,6 +149,23 @@ pub(crate) fn launch(
             Ok(ExecutorLink { outlet: to_executor, sender: Some(sender), child: Some(child) })
         }
     }
+}
+
+/// An executor of threads of this process.
+pub(crate) fn launch_threads(
+    runner: Arc<dyn Runner>,
+    id: ExecutorId,
+    nthreads: u32,
+    inbox: &WorkerInbox,
+) -> ExecutorLink {
+    let reports = inbox.clone();
+    let report = move |message| {
+        let _ = reports.send(Input::FromExecutor(id, message));
+    };
+    let pool = Pool::new(runner, nthreads, Box::new(report), None);
+    let _ = inbox.send(Input::FromExecutor(id, FromExecutor::Ready { pid: 0, board: None }));
+    let outlet = Box::new(move |message| pool.handle(message));
+    ExecutorLink { outlet, sender: None, child: None }
 }
 
 /// Huge pages for the heap, which only the environment can ask for. Without them NumPy and pandas

@@ -17,10 +17,17 @@
 //! - Everything that was submitted before a wait is sent before it
 //!   (guarded by `a_cluster_of_threads_runs_a_map`).
 //!
+//! - A native call that panics fails its task and nothing else
+//!   (guarded by `a_panic_fails_its_task_and_nothing_else`).
+//! - Memory that native calls reserve makes values leave, and stays within the limit
+//!   (guarded by `reservations_stay_within_the_limit_and_are_told`,
+//!   `a_call_waits_until_values_have_made_room`).
+//!
 //! Reading order: `runner`, `collector`, `pool`, `executors`, `last_words`, `executor_process`,
-//! `memory`, `disk`, `worker_loop`, `scheduler_loop`, `readers`, `routes`, `session`, `cluster`,
+//! `budget`, `native`, `memory`, `disk`, `worker_loop`, `scheduler_loop`, `readers`, `routes`, `session`, `cluster`,
 //! `node`, `worker_node`, `ledger`, `client_door`, `remote_session`, `wire`.
 
+mod budget;
 mod client_door;
 mod cluster;
 mod collector;
@@ -30,6 +37,7 @@ mod executors;
 mod last_words;
 mod ledger;
 mod memory;
+mod native;
 mod node;
 mod pool;
 mod readers;
@@ -42,10 +50,12 @@ mod wire;
 mod worker_loop;
 mod worker_node;
 
+pub use budget::Budget;
 pub use cluster::{Cluster, ClusterOptions};
 pub use executor_process::serve_executor;
 pub use executors::ExecutorKind;
 pub use memory::MemorySettings;
+pub use native::{Cancellation, NativeCall, NativeContext, NativeInput, NativeRunner, bytes_of};
 pub use node::{SchedulerNode, Trust};
 pub use rasker_scheduler::SchedulerOptions;
 pub use rasker_transport::{Credentials, Fingerprint, TlsClient, TlsServer, Token};

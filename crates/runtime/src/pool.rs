@@ -140,8 +140,10 @@ impl Pool {
             }
             ToExecutor::Cancel(runs) => {
                 let mut queue = shared.queue.lock();
-                queue.cancelled.extend(runs);
+                queue.cancelled.extend_from_slice(&runs);
                 shared.n_cancelled.store(queue.cancelled.len() as u32, Ordering::Relaxed);
+                drop(queue);
+                shared.runner.cancel(&runs);
             }
             ToExecutor::Run { id, call } => {
                 let shared = shared.clone();
@@ -168,6 +170,7 @@ impl Drop for Pool {
         queue.closing = true;
         queue.calls.clear();
         drop(queue);
+        self.0.runner.close();
         self.0.work_came.notify_all();
         *self.0.ticker.lock() = true;
         self.0.wake_ticker.notify_all();

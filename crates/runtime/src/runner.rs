@@ -23,6 +23,10 @@ pub trait Runner: Send + Sync + 'static {
     fn trim(&self) {}
     /// A call out of band.
     fn answer(&self, call: &Blob) -> Blob;
+    /// Calls of these attempts need not go on.
+    fn cancel(&self, _: &[(Run, u32)]) {}
+    /// Nothing that runs need go on.
+    fn close(&self) {}
 }
 
 /// Where results go, in the order of the calls given.

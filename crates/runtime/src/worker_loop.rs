@@ -1,12 +1,15 @@
 //! Feeds a worker machine and performs what it asks for.
 
+use crate::budget::Budget;
 use crate::disk::Disk;
-use crate::executors::{ExecutorKind, ExecutorLink, launch};
+use crate::executors::{ExecutorKind, ExecutorLink, launch, launch_threads};
 use crate::memory::{CoreMemory, LOOK_EVERY, look_after, process_nbytes};
+use crate::native::{NativeCore, NativeRunner};
 use crate::readers::Readers;
 use crate::wire::Outlet;
-use rasker_graph::TaskId;
+use rasker_graph::{TaskId, TemplateKind};
 use rasker_protocol::{ExecutorId, FromExecutor, FromHolder, FromWorker, ToHolder, ToWorker};
+use rasker_store::{Arena, ArenaOptions};
 use rasker_transport::LinkOptions;
 use rasker_worker::{Action, Event, Measured, ReaderId, Worker, WorkerOptions};
 use std::collections::HashMap;
@@ -66,6 +69,7 @@ impl WorkerHandle {
 pub(crate) struct Surroundings {
     pub options: WorkerOptions,
     pub executors: ExecutorKind,
+    pub native: Option<Arc<dyn NativeRunner>>,
     pub link: LinkOptions,
     pub readers: Arc<Readers>,
     pub to_scheduler: Outlet<FromWorker>,
@@ -87,6 +91,9 @@ struct Loop {
     local: HashMap<ReaderId, oneshot::Sender<FromHolder>>,
     remote: HashMap<ReaderId, Outlet<FromHolder>>,
     disk: Disk,
+    /// Native calls' memory, and where their results lie.
+    budget: Arc<Budget>,
+    native_arena: Arena,
     /// When memory is to be measured again.
     look_at: Instant,
     out: Vec<Action>,
@@ -104,7 +111,18 @@ pub(crate) async fn run(
     if limit_nbytes > 0 {
         disk.open(limit_nbytes);
     }
+    let native_arena = Arena::new(ArenaOptions::default());
+    if limit_nbytes > 0 {
+        native_arena.fit(limit_nbytes);
+    }
+    let reserving = handle.inbox.clone();
+    let tell = Box::new(move |nbytes| {
+        let _ = reserving.send(Input::Event(Event::Reserved { nbytes }));
+    });
+    let budget = Arc::new(Budget::new(limit_nbytes, around.options.nthreads, tell));
     let mut this = Loop {
+        budget,
+        native_arena,
         machine: Worker::new(around.options.clone()),
         disk,
         look_at: Instant::now(),
@@ -177,7 +195,12 @@ impl Loop {
                 (own + arena as u64) / u64::from(n_workers.max(1))
             }
         };
-        let core_nbytes = in_core + self.disk.nbytes_in_memory();
+        let reserved = match self.around.core_memory {
+            CoreMemory::Values => self.budget.reserved_nbytes(),
+            CoreMemory::Process { .. } => 0,
+        };
+        let native_nbytes = self.native_arena.nbytes_reserved() as u64 + reserved;
+        let core_nbytes = in_core + self.disk.nbytes_in_memory() + native_nbytes;
         let mut executors = Vec::with_capacity(self.executors.len());
         for (id, executor) in &self.executors {
             if let Some((own, shared)) = executor.pid().and_then(process_nbytes) {
@@ -228,6 +251,9 @@ impl Loop {
     }
 
     fn perform(&mut self) {
+        if self.around.native.is_some() && self.around.options.memory.limit_nbytes > 0 {
+            self.budget.publish(self.machine.used_by_others(), self.machine.movable_nbytes());
+        }
         for action in std::mem::take(&mut self.out) {
             match action {
                 Action::ToScheduler(message) => {
@@ -238,7 +264,7 @@ impl Loop {
                         (executor.outlet)(message);
                     }
                 }
-                Action::StartExecutor(id) => self.start(id),
+                Action::StartExecutor(id, kind) => self.start(id, kind),
                 Action::StopExecutor(id) => {
                     if let Some(executor) = self.executors.remove(&id) {
                         executor.close();
@@ -279,9 +305,19 @@ impl Loop {
         }
     }
 
-    fn start(&mut self, id: ExecutorId) {
-        let Surroundings { executors, options, link, .. } = &self.around;
-        match launch(executors, id, options.nthreads, link, &self.handle.inbox) {
+    fn start(&mut self, id: ExecutorId, kind: TemplateKind) {
+        let Surroundings { executors, options, link, native, name, .. } = &self.around;
+        let inbox = &self.handle.inbox;
+        let launched = match (kind, native) {
+            (TemplateKind::Python, _) => launch(executors, id, options.nthreads, link, inbox),
+            (TemplateKind::Native, Some(runner)) => {
+                let (arena, budget) = (self.native_arena.clone(), self.budget.clone());
+                let core = NativeCore::new(runner.clone(), arena, budget, name.clone());
+                Ok(launch_threads(Arc::new(core), id, options.nthreads, inbox))
+            }
+            (TemplateKind::Native, None) => Err("this worker runs nothing native".to_owned()),
+        };
+        match launched {
             Ok(executor) => {
                 self.executors.insert(id, executor);
             }

@@ -3,6 +3,7 @@
 use crate::cluster::Core;
 use crate::executors::{ExecutorKind, Home};
 use crate::memory::{CoreMemory, MemorySettings};
+use crate::native::NativeRunner;
 use crate::node::{Trust, greet};
 use crate::readers::{Access, Directory, Readers};
 use crate::routes::{Door, Routes, serve_values};
@@ -35,6 +36,8 @@ pub struct WorkerNodeOptions {
     pub n_workers: u32,
     pub resources: Vec<(String, f64)>,
     pub executors: ExecutorKind,
+    /// What runs native tasks; none of them are run without it.
+    pub native: Option<Arc<dyn NativeRunner>>,
     pub python: String,
     pub shares_memory: bool,
     pub timeout: Duration,
@@ -97,6 +100,7 @@ impl WorkerNode {
         let around = Surroundings {
             options: WorkerOptions {
                 nthreads: options.nthreads,
+                runs: options.executors.runs(options.native.is_some()),
                 shares_objects,
                 local_clients: false,
                 memory: options.memory.options,
@@ -105,6 +109,7 @@ impl WorkerNode {
             spill_folder: options.memory.folder.clone(),
             core_memory: CoreMemory::Process { n_workers: options.n_workers },
             executors,
+            native: options.native.clone(),
             link,
             readers: Readers::new(Directory::default(), access),
             to_scheduler: outlet_into(uplink.clone()),
@@ -229,5 +234,6 @@ fn hello_of(options: &WorkerNodeOptions, routes: &Routes) -> WorkerHello {
         memory_limit: options.memory.options.limit_nbytes,
         resources: options.resources.clone(),
         python: options.python.clone(),
+        runs: options.executors.runs(options.native.is_some()),
     }
 }

@@ -17,6 +17,7 @@ fn cluster(n_workers: u32, nthreads: u32) -> Cluster {
         memory: MemorySettings::default(),
         resources: Vec::new(),
         executors: ExecutorKind::Threads(Arc::new(Toy::default())),
+        native: None,
         python: String::new(),
         listens: false,
         scheduler: Default::default(),

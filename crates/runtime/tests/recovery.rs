@@ -99,6 +99,7 @@ fn worker(address: &str, trust: &Trust, name: &str) -> WorkerNode {
         n_workers: 1,
         resources: Vec::new(),
         executors: ExecutorKind::Threads(Arc::new(Toy::default())),
+        native: None,
         python: String::new(),
         shares_memory: false,
         timeout: LIMIT,

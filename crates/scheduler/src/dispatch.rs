@@ -114,7 +114,7 @@ impl Scheduler {
         }
         let own = self.next_of(Some(id));
         let shared = self.next_of(None);
-        let root = self.roots.keys().next().copied();
+        let root = self.first_root(id);
         // A worker whose memory fills up uses up values before it makes new ones: its own, or
         // those of a worker that is busy.
         let is_crowded = root.is_some_and(|(_, slot)| self.is_crowded_by(id, slot));
@@ -163,6 +163,12 @@ impl Scheduler {
         }
         self.send(id, entry);
         Some(duration)
+    }
+
+    /// The first layer of roots that a worker may run.
+    fn first_root(&self, id: WorkerId) -> Option<(Priority, u32)> {
+        let mut roots = self.roots.keys().copied();
+        roots.find(|(_, slot)| self.runs(id, TaskRef { layer: *slot, index: 0 }))
     }
 
     /// A worker whose memory fills up gets no large inputs in advance.
@@ -263,6 +269,9 @@ impl Scheduler {
                 return None;
             }
             if let Some(entry) = self.next_to_lend(victim) {
+                if !self.runs(thief, entry.task()) {
+                    return None;
+                }
                 sometimes("an idle worker looked at a busy one's queue");
                 return Some((entry, victim));
             }
@@ -356,7 +365,8 @@ impl Scheduler {
     fn retract(&mut self) {
         let is_free = |w: &WorkerId| {
             let worker = self.worker(*w).expect("alive");
-            worker.is_idle() && worker.takes_work()
+            // One that does not run everything might get nothing of what is asked back.
+            worker.is_idle() && worker.takes_work() && worker.hello.runs == self.offered
         };
         if !self.alive.iter().any(is_free) {
             return;

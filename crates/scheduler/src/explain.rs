@@ -2,7 +2,7 @@
 
 use crate::scheduler::Scheduler;
 use crate::table::{State, TaskList, TaskRef};
-use rasker_graph::Key;
+use rasker_graph::{Key, TemplateKind};
 use rasker_protocol::{Datum, WorkerId};
 
 /// A chain of reasons goes no deeper than this.
@@ -98,7 +98,13 @@ impl Scheduler {
         let options = self.table.options(task);
         if self.is_unplaceable(task) {
             let resources = options.resources.iter().map(|(name, n)| format!("{name}={n}"));
-            let asked: Vec<String> = options.workers.iter().cloned().chain(resources).collect();
+            let kind = match self.kind_of(task) {
+                TemplateKind::Python => "Python",
+                TemplateKind::Native => "native tasks",
+            };
+            let kind = self.lacking.has(self.kind_of(task)).then(|| kind.to_owned());
+            let asked = options.workers.iter().cloned().chain(resources).chain(kind);
+            let asked: Vec<String> = asked.collect();
             return format!(
                 "is ready, and no worker has the names or the resources it asks for: {}",
                 asked.join(", ")

@@ -47,6 +47,7 @@ impl Scheduler {
         self.workers[at] = Some(Box::new(newcomer));
         self.alive.push(id);
         self.alive.sort_unstable();
+        self.compare_kinds();
         if !mutant("unplaceable-forgotten") {
             self.place_classes();
         }
@@ -71,6 +72,7 @@ impl Scheduler {
         let worker = self.workers[id.0 as usize].take().expect("just seen");
         self.alive.retain(|w| *w != id);
         self.count_sidelined();
+        self.compare_kinds();
         self.place_classes();
         worker.borrowed.values().cloned().for_each(|lenders| self.repay(lenders));
         for client in self.clients.values_mut() {

@@ -1,21 +1,23 @@
 //! Where a task waits that is ready: beside the worker that holds its inputs, among those that ask
 //! for the same workers and resources, or among those that any worker may run.
 
+use crate::peer::Worker;
 use crate::queue::{Entry, Queue};
 use crate::scheduler::Scheduler;
 use crate::table::{Recipe, State, TaskList, TaskRef};
-use rasker_graph::Options;
-use rasker_protocol::WorkerId;
-use rasker_protocol::probe::sometimes;
+use rasker_graph::{Options, TemplateKind};
+use rasker_protocol::probe::{mutant, sometimes};
+use rasker_protocol::{Kinds, WorkerId};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// More classes than this, and those without tasks are forgotten.
 const CLASSES_MAX: usize = 256;
 
-/// Ready tasks that ask for the same workers and resources.
+/// Ready tasks of one kind that ask for the same workers and resources.
 pub(crate) struct Class {
     pub options: Arc<Options>,
+    pub kind: TemplateKind,
     pub queue: Queue,
     /// Workers that may run them, ascending.
     pub workers: Vec<WorkerId>,
@@ -44,12 +46,7 @@ impl Scheduler {
         let mut entry = self.entry(task);
         let options = self.table.options(task);
         if !options.workers.is_empty() || !options.resources.is_empty() {
-            let options = options.clone();
-            let class = self.class_of(&options);
-            if self.classes[class].workers.is_empty() {
-                sometimes("no worker may run a task");
-            }
-            return self.classes[class].queue.push(entry);
+            return self.join_class(task, entry);
         }
         let mut dependencies = TaskList::new();
         self.table.dependencies(task, &mut dependencies);
@@ -58,11 +55,58 @@ impl Scheduler {
             true => self.next_in_stretch(),
             false => self.best_holder(&dependencies),
         };
-        match near {
+        match near.filter(|worker| self.runs(*worker, task)) {
             Some(worker) => {
                 self.worker_mut(worker).expect("a holder is alive").pending.push(entry);
             }
+            None if self.is_lacking(task) => self.join_class(task, entry),
             None => self.ready.push(entry),
+        }
+    }
+
+    fn join_class(&mut self, task: TaskRef, entry: Entry) {
+        let options = self.table.options(task).clone();
+        let class = self.class_of(&options, self.kind_of(task));
+        if self.classes[class].workers.is_empty() {
+            sometimes("no worker may run a task");
+        }
+        self.classes[class].queue.push(entry);
+    }
+
+    pub(crate) fn kind_of(&self, task: TaskRef) -> TemplateKind {
+        let template = self.template_of(task);
+        template.map_or(TemplateKind::Python, |ix| self.templates.get(ix).template.kind)
+    }
+
+    /// Whether some worker runs no tasks of this one's kind. Mostly all workers run all kinds.
+    fn is_lacking(&self, task: TaskRef) -> bool {
+        self.lacking != Kinds::NONE
+            && self.lacking.has(self.kind_of(task))
+            && !mutant("kind-ignored")
+    }
+
+    /// Whether a worker runs tasks of this one's kind.
+    pub(crate) fn runs(&self, worker: WorkerId, task: TaskRef) -> bool {
+        let runs = |worker: &Worker| worker.hello.runs.has(self.kind_of(task));
+        !self.is_lacking(task) || self.worker(worker).is_some_and(runs)
+    }
+
+    /// Workers came or went: which kinds of tasks not all of them run, and which some do. If there
+    /// are more of the former, what was ready for anybody is placed anew.
+    pub(crate) fn compare_kinds(&mut self) {
+        let (mut lacking, mut offered) = (Kinds::NONE, Kinds::NONE);
+        for id in &self.alive {
+            let runs = self.worker(*id).expect("alive").hello.runs;
+            lacking = lacking.or(runs.others());
+            offered = offered.or(runs);
+        }
+        self.offered = offered;
+        let before = std::mem::replace(&mut self.lacking, lacking);
+        if before.or(lacking) != before {
+            let ready = std::mem::take(&mut self.ready);
+            for entry in ready.iter().filter(|entry| self.is_due(*entry)).collect::<Vec<_>>() {
+                self.make_ready(entry.task());
+            }
         }
     }
 
@@ -149,29 +193,34 @@ impl Scheduler {
         best.map(|(worker, _)| *worker)
     }
 
-    fn class_of(&mut self, options: &Arc<Options>) -> usize {
-        if let Some(at) = self.classes.iter().position(|class| asks_alike(&class.options, options))
-        {
+    fn class_of(&mut self, options: &Arc<Options>, kind: TemplateKind) -> usize {
+        let is_same = |class: &Class| class.kind == kind && asks_alike(&class.options, options);
+        if let Some(at) = self.classes.iter().position(is_same) {
             return at;
         }
         if self.classes.len() >= CLASSES_MAX {
             self.classes.retain(|class| !class.queue.is_empty());
             self.place_classes();
         }
-        let workers = self.workers_for(options);
+        let workers = self.workers_for(options, kind);
         let at = self.classes.len();
         for id in &workers {
             self.worker_mut(*id).expect("alive").classes.push(at);
         }
-        self.classes.push(Class { options: options.clone(), queue: Queue::default(), workers });
+        let (options, queue) = (options.clone(), Queue::default());
+        self.classes.push(Class { options, kind, queue, workers });
         at
     }
 
     /// The workers that may run what asks for this: those named, or if none of them is here and
     /// others may stand in, those.
-    fn workers_for(&self, options: &Options) -> Vec<WorkerId> {
+    fn workers_for(&self, options: &Options, kind: TemplateKind) -> Vec<WorkerId> {
         let able = |any: bool| -> Vec<WorkerId> {
-            let can = |id: &WorkerId| self.worker(*id).expect("alive").can_run(options, any);
+            let can = |id: &WorkerId| {
+                let worker = self.worker(*id).expect("alive");
+                worker.can_run(options, any)
+                    && (worker.hello.runs.has(kind) || mutant("kind-ignored"))
+            };
             self.alive.iter().copied().filter(can).collect()
         };
         let named = able(false);
@@ -185,7 +234,8 @@ impl Scheduler {
             worker.classes.clear();
         }
         for at in 0..self.classes.len() {
-            let workers = self.workers_for(&self.classes[at].options);
+            let Class { options, kind, .. } = &self.classes[at];
+            let workers = self.workers_for(options, *kind);
             for id in &workers {
                 self.worker_mut(*id).expect("alive").classes.push(at);
             }
@@ -197,7 +247,7 @@ impl Scheduler {
     pub(crate) fn is_unplaceable(&self, task: TaskRef) -> bool {
         let options = self.table.options(task);
         let asks = !options.workers.is_empty() || !options.resources.is_empty();
-        asks && self.workers_for(options).is_empty()
+        (asks || self.is_lacking(task)) && self.workers_for(options, self.kind_of(task)).is_empty()
     }
 
     fn is_ready(&self, task: TaskRef) -> bool {

@@ -11,7 +11,7 @@ use crate::template::Templates;
 use rasker_graph::ClientId;
 use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{
-    Datum, Failure, FromClient, FromWorker, Priority, ToClient, ToWorker, WorkerId,
+    Datum, Failure, FromClient, FromWorker, Kinds, Priority, ToClient, ToWorker, WorkerId,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
@@ -78,6 +78,9 @@ pub struct Scheduler {
     pub(crate) deaths: Map<TaskRef, Vec<String>>,
     pub(crate) now_ns: u64,
     pub(crate) ticked_ns: u64,
+    /// Kinds of tasks that some worker does not run, and those that some worker does.
+    pub(crate) lacking: Kinds,
+    pub(crate) offered: Kinds,
     /// Workers that are there and get no work.
     pub(crate) n_sidelined: u32,
     /// Last words to workers that do not count any more.
@@ -117,6 +120,8 @@ impl Scheduler {
             deaths: Map::default(),
             now_ns: 0,
             ticked_ns: 0,
+            lacking: Kinds::NONE,
+            offered: Kinds::NONE,
             n_sidelined: 0,
             farewells: Vec::new(),
             errands: Vec::new(),

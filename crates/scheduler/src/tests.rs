@@ -7,7 +7,12 @@ use rasker_protocol::*;
 const CLIENT: ClientId = ClientId(1);
 
 fn template() -> Template {
-    Template { id: TemplateId(1), name: "inc".into(), code: Blob::EMPTY }
+    Template {
+        id: TemplateId(1),
+        kind: TemplateKind::Python,
+        name: "inc".into(),
+        code: Blob::EMPTY,
+    }
 }
 
 /// A scheduler whose workers answer at once.
@@ -56,6 +61,7 @@ impl Cluster {
             memory_limit: self.memory_limit,
             resources: vec![],
             python: String::new(),
+            runs: Kinds::BOTH,
         };
         self.event(Event::WorkerJoined { worker: WorkerId(id), hello });
     }

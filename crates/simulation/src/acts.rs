@@ -1,6 +1,6 @@
 //! What users do: submit graphs of all shapes, let go, cancel, ask.
 
-use crate::oracle::{Deed, NodeId, VARIANTS, deed, template};
+use crate::oracle::{Deed, NodeId, VARIANTS, deed, kind, template};
 use crate::random::mix;
 use crate::scenario::Act;
 use crate::user::{Scatter, Scene, User, Wish};
@@ -28,6 +28,7 @@ pub(crate) fn any_template(scene: &mut Scene<'_>) -> TemplateId {
         (swarm.live, Deed::Live),
         (swarm.encoded, Deed::Encoded),
         (swarm.objects, Deed::Object),
+        (swarm.native, Deed::Native),
     ];
     let pick = |mut at: u64, choices: &[(u64, Deed)]| {
         for (weight, deed) in choices {
@@ -66,7 +67,12 @@ fn any_options(scene: &mut Scene<'_>) -> Arc<Options> {
 
 impl User {
     fn teach(&mut self, id: TemplateId) {
-        self.client.add_template(Template { id, name: "f".into(), code: Blob::EMPTY });
+        self.client.add_template(Template {
+            id,
+            kind: kind(deed(id)),
+            name: "f".into(),
+            code: Blob::EMPTY,
+        });
     }
 
     pub fn act(&mut self, act: Act, scene: &mut Scene<'_>) {

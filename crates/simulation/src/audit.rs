@@ -4,6 +4,7 @@
 //! `Scheduler::check_queues` (27), `Worker::audit` (1, 14). Here are those that only somebody who
 //! sees all messages can know.
 
+use crate::oracle::{deed, kind};
 use crate::world::World;
 use rasker_graph::{Run, TaskId, Template};
 use rasker_protocol::{FromWorker, Progress, ToWorker, WorkerId};
@@ -106,6 +107,7 @@ impl World {
         }
         let Some(node) = self.workers.get(&id) else { return };
         let (name, has_gpu) = (format!("w{}", node.name), node.has_gpu);
+        let runs = node.hello.runs;
         for calls in calls {
             if calls.run.count > 1 {
                 self.book.count("tasks were sent as a run");
@@ -118,6 +120,9 @@ impl World {
             }
             if !self.taught.contains(&(id, calls.template.0)) {
                 self.book.wrong.push(format!("{id:?} was never sent {:?}", calls.template));
+            }
+            if !runs.has(kind(deed(calls.template))) {
+                self.book.wrong.push(format!("{id:?} runs {runs:?} and is given {:?}", calls.run));
             }
             self.look_at_attempts(id, calls.run, calls.attempt);
             if self.scheduler.is_suspect(id) {

@@ -87,9 +87,9 @@ impl World {
                     let (from, to) = (Place::Worker(home), Place::Executor(home, executor));
                     self.over(from, to, Event::Executor(id, executor, message));
                 }
-                WorkerAction::StartExecutor(executor) => {
+                WorkerAction::StartExecutor(executor, kind) => {
                     let node = self.workers.get_mut(&id).expect("the worker that speaks");
-                    node.executors.insert(executor, Executor::new(node.nthreads));
+                    node.executors.insert(executor, Executor::new(kind, node.nthreads));
                     let home = self.home(id);
                     let (from, to) = (Place::Worker(home), Place::Executor(home, executor));
                     self.over(from, to, Event::ExecutorUp(id, executor));
@@ -189,6 +189,7 @@ impl World {
         let begun = executor.work(&mut random, call_ns);
         let complaints = std::mem::take(&mut executor.complaints);
         self.random = random;
+        self.check_slots(worker);
         self.book.wrong.extend(complaints);
         for begun in begun {
             match begun {
@@ -204,6 +205,21 @@ impl World {
                     self.at(call_ns, looks);
                 }
             }
+        }
+    }
+
+    /// All executors of a worker together run no more calls than it has threads, but for those
+    /// that only wait for others.
+    fn check_slots(&mut self, id: WorkerId) {
+        let Some(node) = self.workers.get(&id) else { return };
+        let n_running: u32 = node.executors.values().map(Executor::n_running).sum();
+        let n_more = node.executors.values().map(Executor::n_running).max().unwrap_or(0);
+        if n_running > node.nthreads {
+            let wrong = format!("{id:?} runs {n_running} calls on {} threads", node.nthreads);
+            self.book.wrong.push(wrong);
+        }
+        if n_more < n_running {
+            self.book.count("native calls ran beside others");
         }
     }
 

@@ -1,8 +1,8 @@
 //! An executor that computes hashes: so many calls at once, each for a seeded time.
 
-use crate::oracle::{Deed, deed, value_of};
+use crate::oracle::{Deed, deed, kind, value_of};
 use crate::random::Random;
-use rasker_graph::{Blob, Column, LocalObject, Run, TaskId, TemplateId};
+use rasker_graph::{Blob, Column, LocalObject, Run, TaskId, TemplateId, TemplateKind};
 use rasker_protocol::{
     Done, ExecutorCalls, ExecutorWork, Failure, FailureKind, FromExecutor, Given, GivenInput,
     Outcome, ToExecutor, Value,
@@ -21,6 +21,7 @@ struct Share {
 
 #[derive(Default)]
 pub struct Executor {
+    kind: TemplateKind,
     nthreads: u32,
     queue: VecDeque<ExecutorCalls>,
     running: BTreeMap<u64, Share>,
@@ -48,8 +49,13 @@ pub enum Begun {
 }
 
 impl Executor {
-    pub fn new(nthreads: u32) -> Executor {
-        Executor { nthreads, ..Executor::default() }
+    pub fn new(kind: TemplateKind, nthreads: u32) -> Executor {
+        Executor { kind, nthreads, ..Executor::default() }
+    }
+
+    /// Calls that run now and do not only wait for others.
+    pub fn n_running(&self) -> u32 {
+        (self.running.len() - self.seceded.len()) as u32
     }
 
     pub fn is_empty(&self) -> bool {
@@ -154,6 +160,9 @@ impl Executor {
             if !self.known.contains(&calls.template) {
                 self.complaints.push(format!("{:?} calls an unknown template", calls.run));
             }
+            if kind(deed(calls.template)) != self.kind {
+                self.complaints.push(format!("{:?} runs in {:?}", calls.run, self.kind));
+            }
             if deed(calls.template) == Deed::Poison {
                 begun.push(Begun::Dies);
                 break;
@@ -209,6 +218,12 @@ impl Executor {
             Some(value) => inputs.push(value),
             None => self.complaints.push(format!("{task:?} runs without its input {given:?}")),
         };
+        let is_native = self.kind == TemplateKind::Native;
+        let mut objects = 0;
+        let mut take = |given: &Given| {
+            objects += u32::from(matches!(given, Given::Value(Value::Object { .. })));
+            take(given);
+        };
         match work {
             ExecutorWork::One { args, given } => {
                 let Blob::Bytes(bytes) = args else { unreachable!("arguments are bytes") };
@@ -223,6 +238,9 @@ impl Executor {
                     }
                 }
             }
+        }
+        if is_native && objects > 0 {
+            self.complaints.push(format!("native {task:?} is given an object"));
         }
         (arg, inputs)
     }
@@ -261,7 +279,7 @@ impl Executor {
                     self.live.insert(task, value);
                     Outcome::Live { nbytes: 100 }
                 }
-                (Ok(value), Deed::Encoded) => Outcome::Value(encoded(value)),
+                (Ok(value), Deed::Encoded | Deed::Native) => Outcome::Value(encoded(value)),
                 (Ok(value), Deed::Object) => {
                     let object: LocalObject = Arc::new(value);
                     Outcome::Value(Value::Object { object: Blob::Local(object), nbytes: 50 })

@@ -3,7 +3,7 @@
 use crate::random::Random;
 use crate::scenario::{Fault, PlannedFault};
 use crate::world::{Event, Place, WorkerNode, World};
-use rasker_protocol::{FromWorker, WorkerHello, WorkerId};
+use rasker_protocol::{FromWorker, Kinds, WorkerHello, WorkerId};
 use rasker_scheduler::Event as SchedulerEvent;
 use rasker_worker::{Event as WorkerEvent, MemoryOptions, Worker, WorkerOptions};
 use std::collections::BTreeMap;
@@ -15,6 +15,12 @@ impl World {
         let nthreads = self.random.between(1, 3) as u32;
         let name = name.unwrap_or(u64::from(slot) % 2);
         let has_gpu = self.is_healed || self.random.chance(50);
+        let is_lacking = self.swarm.lacking > 0 && self.random.chance(self.swarm.lacking);
+        let runs = match is_lacking && !self.is_healed {
+            true if self.random.chance(50) => Kinds::PYTHON,
+            true => Kinds::NATIVE,
+            false => Kinds::BOTH,
+        };
         let hello = WorkerHello {
             name: format!("w{name}"),
             address: format!("sim://{slot}"),
@@ -25,11 +31,18 @@ impl World {
             memory_limit: 0,
             resources: if has_gpu { vec![("gpu".into(), 1.0)] } else { vec![] },
             python: String::new(),
+            runs,
         };
         let shares_objects = self.swarm.objects > 0;
         // Without a limit the governor rests: its own tests stand in the worker's crate.
         let memory = MemoryOptions::default();
-        let options = WorkerOptions { nthreads, shares_objects, local_clients: false, memory };
+        let options = WorkerOptions {
+            nthreads,
+            runs: hello.runs,
+            shares_objects,
+            local_clients: false,
+            memory,
+        };
         let node = WorkerNode {
             machine: Worker::new(options),
             name,

@@ -73,6 +73,7 @@ pub const MARKS: &[&str] = &[
     "calls came back from an executor",
     "calls were asked back",
     "inputs were fetched",
+    "native calls ran beside others",
     "no worker may run a task",
     "ready calls were handed back",
     "several inputs were fetched as one",

@@ -2,7 +2,7 @@
 //! have instead.
 
 use crate::random::mix;
-use rasker_graph::TemplateId;
+use rasker_graph::{TemplateId, TemplateKind};
 use rasker_protocol::{Failure, FailureKind};
 use std::collections::HashSet;
 
@@ -25,9 +25,11 @@ pub enum Deed {
     Endless,
     /// Submits tasks of its own and waits for them.
     Nested,
+    /// Runs natively.
+    Native,
 }
 
-const DEEDS: [Deed; 9] = [
+const DEEDS: [Deed; 10] = [
     Deed::Small,
     Deed::Live,
     Deed::Encoded,
@@ -37,6 +39,7 @@ const DEEDS: [Deed; 9] = [
     Deed::Poison,
     Deed::Endless,
     Deed::Nested,
+    Deed::Native,
 ];
 
 /// Functions of each kind.
@@ -49,6 +52,10 @@ pub fn template(deed: Deed, variant: u64) -> TemplateId {
 
 pub fn deed(template: TemplateId) -> Deed {
     DEEDS[((template.0 as u64 - 1) / VARIANTS) as usize]
+}
+
+pub fn kind(deed: Deed) -> TemplateKind {
+    if deed == Deed::Native { TemplateKind::Native } else { TemplateKind::Python }
 }
 
 /// The value of a call: what the simulated executors compute too.

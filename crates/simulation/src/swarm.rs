@@ -53,6 +53,8 @@ knobs! {
     kill, zombie, join, replace, executor_death, cut, half_open, freeze, stall, retire,
     /// Percent of cut connections after which the worker joins again.
     rejoin,
+    /// What runs natively, and percent of workers that run only one kind of task.
+    native, lacking,
 }
 
 impl Swarm {
@@ -127,6 +129,8 @@ impl Swarm {
         if swarm.objects > 0 {
             swarm.live = 0;
         }
+        swarm.native = on(40, 3);
+        swarm.lacking = on(40, 60);
         swarm
     }
 }

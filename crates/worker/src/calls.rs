@@ -4,13 +4,15 @@ use crate::event::Action;
 use crate::executor::{Executor, FEED_NS};
 use crate::held::Form;
 use crate::worker::{Waiting, Worker};
-use rasker_graph::{Input, Run, TaskId};
+use rasker_graph::{Input, Run, TaskId, TemplateKind};
 use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{
-    CallWork, Calls, Done, ExecutorCalls, ExecutorId, ExecutorWork, FailureKind, FromExecutor,
-    FromWorker, Given, GivenInput, Outcome, Priority, Progress, ToExecutor, Value, WorkerId,
+    CallWork, Calls, Done, ExecutorCalls, ExecutorId, ExecutorWork, Failure, FailureKind,
+    FromExecutor, FromWorker, Given, GivenInput, Outcome, Priority, Progress, ToExecutor, Value,
+    WorkerId,
 };
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 /// What a call is taken to last before one has been seen: one at a time.
 const UNKNOWN_NS: f64 = FEED_NS;
@@ -24,6 +26,10 @@ fn ready_key(calls: &Calls) -> ReadyKey {
 impl Worker {
     /// Takes calls in: ready if all inputs are here, else their inputs are sent for.
     pub(crate) fn admit(&mut self, calls: Calls) {
+        let kind = self.kind_of(calls.template);
+        if !self.options.runs.has(kind) {
+            return self.refuse(&calls, kind);
+        }
         if self.labels.len() > 4096 {
             self.labels.pop_first();
         }
@@ -72,6 +78,14 @@ impl Worker {
             self.wanted_by.entry(*input).or_default().push(number);
         }
         self.waiting.insert(number, Waiting { calls, missing });
+    }
+
+    /// Calls that nothing here can run fail, as they would wait for ever.
+    fn refuse(&mut self, calls: &Calls, kind: TemplateKind) {
+        let text = format!("a {kind:?} task was given to a worker that runs none");
+        let failure = Failure::new(FailureKind::Exception, calls.label.of(calls.run.start), text);
+        let (run, attempt, failure) = (calls.run, calls.attempt, Arc::new(failure));
+        self.progress.push(Progress::Failed { run, attempt, failure });
     }
 
     /// Tells the scheduler that inputs are not where it thought.
@@ -132,36 +146,10 @@ impl Worker {
     pub(crate) fn feed(&mut self) {
         let is_tight = self.governor.is_tight(&self.held);
         loop {
-            let is_paused = self.governor.is_paused;
-            if is_paused && self.is_running() {
+            if self.governor.is_paused && self.is_running() {
                 return;
             }
-            // What reads values may make room; what makes new ones waits for the disk.
-            let waits = is_paused && self.governor.waits_for_disk();
-            let durations = &self.durations;
-            let duration = |id| durations.get(&id).copied().unwrap_or(UNKNOWN_NS);
-            let mut ready = self.ready.iter();
-            let next = ready.find(|(_, calls)| !waits || calls.has_dependencies());
-            let Some((&key, calls)) = next else { return };
-            let each = duration(calls.template);
-            let is_alone = calls.alone;
-            let room = |executor: &Executor| {
-                if !executor.is_up || executor.is_reserved() {
-                    return 0;
-                }
-                if is_alone {
-                    return u32::from(executor.is_free());
-                }
-                let idle = executor.nthreads.saturating_sub(executor.n_given);
-                let depth = FEED_NS * f64::from(executor.nthreads);
-                if is_tight {
-                    return if self.governor.is_paused { idle.min(1) } else { idle };
-                }
-                idle.max(((depth - executor.load_ns(duration)) / each).max(0.0) as u32)
-            };
-            let best = (0..self.executors.len()).max_by_key(|i| room(&self.executors[*i]));
-            let n = best.map_or(0, |at| room(&self.executors[at]));
-            let Some(at) = best.filter(|_| n > 0) else { return };
+            let Some((key, at, n)) = self.next_to_give(is_tight) else { return };
             let mut calls = self.ready.remove(&key).expect("just seen");
             if calls.run.count > n {
                 let front = calls.split_front(n);
@@ -170,6 +158,68 @@ impl Worker {
             }
             self.give(at, calls);
         }
+    }
+
+    /// The first calls in line for which there is room: where, and for how many of them. Calls of
+    /// one kind do not wait behind those of the other whose executor is not up.
+    fn next_to_give(&self, is_tight: bool) -> Option<(ReadyKey, usize, u32)> {
+        // What reads values may make room; what makes new ones waits for the disk.
+        let waits = self.governor.is_paused && self.governor.waits_for_disk();
+        let mut blocked: SmallVec<[usize; 2]> = SmallVec::new();
+        for (key, calls) in &self.ready {
+            if waits && !calls.has_dependencies() {
+                continue;
+            }
+            let Some(at) = self.executor_for(calls) else { continue };
+            if blocked.contains(&at) {
+                continue;
+            }
+            match self.room(at, calls, is_tight, !blocked.is_empty()) {
+                0 => blocked.push(at),
+                n => return Some((*key, at, n)),
+            }
+            if blocked.len() == self.executors.len() {
+                break;
+            }
+        }
+        None
+    }
+
+    fn executor_for(&self, calls: &Calls) -> Option<usize> {
+        match &self.executors[..] {
+            [_] => Some(0),
+            several => {
+                let kind = self.kind_of(calls.template);
+                several.iter().position(|executor| executor.kind == kind)
+            }
+        }
+    }
+
+    /// How many more calls like these an executor may be given. All executors share the slots, so
+    /// one is given calls in advance only while the others have none and nobody waits before them.
+    fn room(&self, at: usize, calls: &Calls, is_tight: bool, is_behind: bool) -> u32 {
+        let executor = &self.executors[at];
+        if !executor.is_up || executor.is_reserved() {
+            return 0;
+        }
+        let in_hand = match mutant("slots-not-shared") {
+            true => executor.n_given,
+            false => self.n_in_hand(),
+        };
+        let idle = self.n_slots().saturating_sub(in_hand);
+        if calls.alone {
+            return u32::from(executor.is_free() && idle > 0);
+        }
+        if is_tight {
+            return if self.governor.is_paused { idle.min(1) } else { idle };
+        }
+        if is_behind || in_hand > executor.n_given {
+            return idle;
+        }
+        let duration = |id| self.durations.get(&id).copied().unwrap_or(UNKNOWN_NS);
+        let depth = FEED_NS * f64::from(executor.nthreads);
+        let ahead = (depth - executor.load_ns(duration)) / duration(calls.template);
+        idle.max(ahead.max(0.0) as u32)
     }
 
     fn give(&mut self, at: usize, calls: Calls) {
@@ -230,8 +280,14 @@ impl Worker {
         executor: ExecutorId,
         missing: &mut hashbrown::HashSet<TaskId, foldhash::fast::FixedState>,
     ) -> Given {
+        let is_native =
+            self.executors.iter().any(|e| e.id == executor && e.kind == TemplateKind::Native);
         match self.held.get(task) {
             Some(Form::Live { executor: e, .. }) if e == executor => Given::Live(task),
+            Some(Form::Value(Value::Object { .. })) if is_native => {
+                missing.insert(task);
+                Given::Live(task)
+            }
             Some(Form::Value(value)) => Given::Value(value),
             _ => {
                 missing.insert(task);
@@ -255,6 +311,12 @@ impl Worker {
             match self.held.get(input) {
                 Some(Form::Live { executor, .. }) => self.export(input, executor, None),
                 Some(Form::Spilled { .. }) => self.want(input),
+                Some(Form::Value(value @ Value::Object { .. })) => {
+                    match self.python_executor().map(|executor| executor.id) {
+                        Some(executor) => self.export(input, executor, Some(value)),
+                        None => gone.push(input),
+                    }
+                }
                 _ => gone.push(input),
             }
         }
@@ -317,7 +379,7 @@ impl Worker {
             FromExecutor::Seceded { by } => {
                 let executor = self.executor_mut(id).expect("just seen");
                 executor.nthreads = executor.nthreads.saturating_add_signed(by);
-                let nthreads = self.executors.iter().map(|e| e.nthreads).sum();
+                let nthreads = self.n_slots();
                 self.progress.push(Progress::Threads { nthreads });
             }
         }
@@ -349,6 +411,9 @@ impl Worker {
             }
             Outcome::Values(column) if column.len() == run.count => {
                 let value = Value::Column(column);
+                (Form::Value(value.clone()), Some(value))
+            }
+            Outcome::Value(value @ Value::Column(_)) if value.fits(run.count) => {
                 (Form::Value(value.clone()), Some(value))
             }
             Outcome::Live { nbytes } if run.count == 1 => {
@@ -520,8 +585,11 @@ impl Worker {
         for task in lost.iter().flat_map(|run| run.tasks()) {
             self.let_go_of_record(task);
         }
-        // There is one executor, so all exports were asked of it.
-        let mut exporting: Vec<TaskId> = self.exporting.iter().copied().collect();
+        // Exports are asked of Python's executor alone, and there is one.
+        let mut exporting: Vec<TaskId> = match executor.kind {
+            TemplateKind::Python => self.exporting.iter().copied().collect(),
+            TemplateKind::Native => Vec::new(),
+        };
         exporting.sort_unstable();
         let mut again = Vec::new();
         for task in exporting {
@@ -537,8 +605,8 @@ impl Worker {
         if !lost.is_empty() {
             self.progress.push(Progress::Dropped { runs: lost });
         }
-        self.progress.push(Progress::Threads { nthreads: self.options.nthreads });
-        self.start(out);
+        self.start_executor(executor.kind, out);
+        self.progress.push(Progress::Threads { nthreads: self.n_slots() });
         let successor = self.executors.last().expect("just started").id;
         for (task, value) in again {
             self.exporting.remove(&task);

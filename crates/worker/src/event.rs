@@ -1,7 +1,7 @@
 //! Everything that can happen to a worker, and everything it can ask for.
 
 use crate::governor::Measured;
-use rasker_graph::TaskId;
+use rasker_graph::{TaskId, TemplateKind};
 use rasker_protocol::{
     ExecutorId, FromExecutor, FromHolder, FromWorker, ToExecutor, ToHolder, ToWorker, Value,
     WorkerId,
@@ -60,6 +60,10 @@ pub enum Event {
         record: u64,
         result: Result<(Value, u64), String>,
     },
+    /// Native calls have reserved, or ask for, so much memory in all.
+    Reserved {
+        nbytes: u64,
+    },
     /// Comes often while calls run, if there is a limit to memory.
     Measured(Measured),
     /// Time to say how things are.
@@ -74,7 +78,7 @@ pub enum Event {
 pub enum Action {
     ToScheduler(FromWorker),
     ToExecutor(ExecutorId, ToExecutor),
-    StartExecutor(ExecutorId),
+    StartExecutor(ExecutorId, TemplateKind),
     StopExecutor(ExecutorId),
     Reply(ReaderId, FromHolder),
     /// Answered by `Fetched`, also when the peer is gone.

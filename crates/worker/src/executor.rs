@@ -2,7 +2,7 @@
 
 use crate::Map;
 use hashbrown::HashSet;
-use rasker_graph::{Run, TaskId, Template, TemplateId};
+use rasker_graph::{Run, TaskId, Template, TemplateId, TemplateKind};
 use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{
     ExecutorCalls, ExecutorId, ExecutorWork, Given as Input, GivenInput, ToExecutor,
@@ -32,6 +32,7 @@ fn live(input: &Input) -> Option<TaskId> {
 
 pub(crate) struct Executor {
     pub id: ExecutorId,
+    pub kind: TemplateKind,
     pub is_up: bool,
     /// Calls that run at once: one more for each that only waits for others.
     pub nthreads: u32,
@@ -56,9 +57,10 @@ pub(crate) struct Executor {
 }
 
 impl Executor {
-    pub fn new(id: ExecutorId, nthreads: u32) -> Executor {
+    pub fn new(id: ExecutorId, kind: TemplateKind, nthreads: u32) -> Executor {
         Executor {
             id,
+            kind,
             is_up: false,
             nthreads,
             own_threads: nthreads,
@@ -79,6 +81,11 @@ impl Executor {
     /// Whether a call is in hand that is to have nothing beside it.
     pub fn is_reserved(&self) -> bool {
         self.alone && !self.is_free()
+    }
+
+    /// Calls that gave up their threads while they wait for others.
+    pub fn n_seceded(&self) -> i32 {
+        self.nthreads.wrapping_sub(self.own_threads) as i32
     }
 
     /// Whether nothing runs here. Calls that wait for tasks of their own do not count: what they

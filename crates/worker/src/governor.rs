@@ -140,6 +140,8 @@ pub(crate) struct Governor {
     pub disk: DiskStatus,
     rest: u32,
     pub measured: Measured,
+    /// What native calls have reserved or ask for, bytes.
+    pub native_nbytes: u64,
     /// A call ended since the last measurement; what executors had when one ended.
     pub has_ended: bool,
     floor: (Vec<(ExecutorId, u64)>, u64),
@@ -222,7 +224,7 @@ impl Governor {
             Stage::Coming => &mut self.coming_nbytes,
             Stage::Here | Stage::Away | Stage::Stuck => &mut 0,
         };
-        *sum = if is_more { *sum + nbytes } else { *sum - nbytes };
+        *sum = if is_more { *sum + nbytes } else { sum.wrapping_sub(nbytes) };
         if matches!(stage, Stage::Away | Stage::Wanted | Stage::Coming) {
             self.n_away = self.n_away.wrapping_add_signed(if is_more { 1 } else { -1 });
         }
@@ -375,13 +377,16 @@ impl Governor {
     /// never less than what is held.
     pub fn used(&self, held: &Held) -> u64 {
         let measured = self.measured.total().saturating_sub(self.left_nbytes);
-        (measured + self.shared_nbytes).max(held.nbytes) + self.coming_nbytes
+        // Reserved memory counts before it is filled, and is measured from then on.
+        let promised = held.nbytes.saturating_add(self.native_nbytes);
+        (measured + self.shared_nbytes).max(promised).saturating_add(self.coming_nbytes)
     }
 
     /// Bytes that have still to leave.
     fn excess(&self, held: &Held) -> u64 {
         let target = self.options.share(self.options.target);
-        let needed = held.nbytes + self.coming_nbytes + self.wanted_nbytes;
+        let values = held.nbytes + self.coming_nbytes + self.wanted_nbytes;
+        let needed = values.saturating_add(self.native_nbytes);
         let beyond = needed.saturating_sub(target);
         let used = self.used(held) + self.wanted_nbytes;
         let measured = if used > self.options.share(self.options.spill) {

@@ -13,8 +13,13 @@ const PEER: WorkerId = WorkerId(7);
 
 fn limited() -> Worker {
     let memory = MemoryOptions { limit_nbytes: LIMIT, has_disk: true, ..MemoryOptions::default() };
-    let options =
-        WorkerOptions { nthreads: 1, shares_objects: false, local_clients: false, memory };
+    let options = WorkerOptions {
+        runs: Kinds::PYTHON,
+        nthreads: 1,
+        shares_objects: false,
+        local_clients: false,
+        memory,
+    };
     let mut worker = Worker::new(options);
     worker.start(&mut vec![]);
     worker.handle(Event::ExecutorJoined { executor: EXECUTOR }, &mut vec![]);

@@ -135,7 +135,7 @@ impl Worker {
         if has_record {
             return self.is_away(task);
         }
-        let executor = self.executors.first().map(|executor| executor.id);
+        let executor = self.python_executor().map(|executor| executor.id);
         match (self.held.get(task), executor) {
             (Some(Form::Live { executor, .. }), _) => {
                 self.governor.set(task, Stage::Leaving);

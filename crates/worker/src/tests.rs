@@ -14,8 +14,13 @@ fn run(start: u32, count: u32) -> Run {
 /// A worker of one thread whose executor is up.
 fn worker() -> Worker {
     let memory = MemoryOptions::default();
-    let options =
-        WorkerOptions { nthreads: 1, shares_objects: false, local_clients: false, memory };
+    let options = WorkerOptions {
+        runs: Kinds::PYTHON,
+        nthreads: 1,
+        shares_objects: false,
+        local_clients: false,
+        memory,
+    };
     let mut worker = Worker::new(options);
     worker.start(&mut vec![]);
     worker.handle(Event::ExecutorJoined { executor: EXECUTOR }, &mut vec![]);
@@ -133,7 +138,7 @@ fn calls_that_only_waited_are_not_blamed() {
     let reason = "killed".to_owned();
     let lost = Event::ExecutorLost { executor: EXECUTOR, reason: reason.clone(), running: None };
     let actions = after(&mut worker, lost);
-    assert!(actions.contains(&Action::StartExecutor(ExecutorId(1))));
+    assert!(actions.contains(&Action::StartExecutor(ExecutorId(1), TemplateKind::Python)));
     let expected = [
         Progress::Crashed { run: run(0, 1), attempt: 2, reason },
         Progress::Retracted { run: run(1, 4), attempt: 2 },

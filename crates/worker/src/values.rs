@@ -83,7 +83,7 @@ impl Worker {
                     self.want(task);
                 }
                 Some(Form::Value(value @ Value::Object { .. })) if !local => {
-                    let Some(executor) = self.executors.first().map(|e| e.id) else {
+                    let Some(executor) = self.python_executor().map(|e| e.id) else {
                         request.values.push((task, Ok(None)));
                         continue;
                     };
@@ -115,9 +115,7 @@ impl Worker {
         match value {
             Ok(Some(value)) => {
                 // A live value stays alive beside its bytes only as long as its executor keeps it.
-                if !self.options.shares_objects {
-                    self.take_bytes(task, value.clone());
-                }
+                self.take_bytes(task, value.clone());
                 self.on_demoted(task, Some(value), out);
                 self.arrived(task, true);
             }
@@ -151,7 +149,16 @@ impl Worker {
     }
 
     fn take_bytes(&mut self, task: TaskId, value: Value) {
-        if let Some(Form::Live { executor, nbytes }) = self.held.get(task) {
+        // Native calls cannot read objects: where one waits, the bytes take their place.
+        let is_awaited = self.wanted_by.contains_key(&task);
+        if let Some(Form::Value(Value::Object { .. })) = self.held.get(task)
+            && is_awaited
+        {
+            self.governor.resize(task, value.nbytes());
+            self.held.replace(task, Form::Value(value));
+        } else if let Some(Form::Live { executor, nbytes }) = self.held.get(task)
+            && (is_awaited || !self.options.shares_objects)
+        {
             self.governor.on_live_gone(nbytes);
             self.governor.resize(task, value.nbytes());
             self.held.replace(task, Form::Value(value));

@@ -7,9 +7,9 @@ use crate::governor::{Governor, MemoryOptions};
 use crate::held::Held;
 use crate::spilling::Doom;
 use hashbrown::HashSet;
-use rasker_graph::{Run, TaskId, Template, TemplateId};
+use rasker_graph::{Run, TaskId, Template, TemplateId, TemplateKind};
 use rasker_protocol::{
-    Calls, Datum, ExecutorId, FromHolder, FromWorker, Label, Priority, Progress, ToExecutor,
+    Calls, Datum, ExecutorId, FromHolder, FromWorker, Kinds, Label, Priority, Progress, ToExecutor,
     ToWorker, Value, WorkerId, WorkerStatus,
 };
 use std::collections::{BTreeMap, VecDeque};
@@ -18,6 +18,8 @@ use std::collections::{BTreeMap, VecDeque};
 #[derive(Clone, Debug)]
 pub struct WorkerOptions {
     pub nthreads: u32,
+    /// What is run here: an executor is started for each kind.
+    pub runs: Kinds,
     /// Executors are threads of this process: results are objects that everyone here can take.
     pub shares_objects: bool,
     /// Clients of the scheduler live in this process too, so objects may ride with reports.
@@ -108,12 +110,18 @@ impl Worker {
         }
     }
 
-    /// Asks for the first executor.
+    /// Asks for the first executors.
     pub fn start(&mut self, out: &mut Vec<Action>) {
+        for kind in self.options.runs.iter() {
+            self.start_executor(kind, out);
+        }
+    }
+
+    pub(crate) fn start_executor(&mut self, kind: TemplateKind, out: &mut Vec<Action>) {
         let id = ExecutorId(self.n_executors);
         self.n_executors += 1;
-        self.executors.push(Executor::new(id, self.options.nthreads));
-        out.push(Action::StartExecutor(id));
+        self.executors.push(Executor::new(id, kind, self.options.nthreads));
+        out.push(Action::StartExecutor(id, kind));
     }
 
     /// The one door: what happened goes in, what is to be done comes out.
@@ -141,6 +149,7 @@ impl Worker {
             }
             Event::Restored { record, result } => self.on_restored(record, result, out),
             Event::Measured(measured) => self.on_measured(measured, out),
+            Event::Reserved { nbytes } => self.governor.native_nbytes = nbytes,
             Event::Tick { memory_nbytes } => {
                 self.governor.tick();
                 let used = self.governor.used(&self.held);
@@ -174,9 +183,11 @@ impl Worker {
                 }
             }
             ToWorker::Retract => self.retract(),
-            ToWorker::Run { id, call } => match self.executors.iter_mut().find(|e| e.is_up) {
-                Some(executor) => executor.out.push(ToExecutor::Run { id, call }),
-                None => {
+            ToWorker::Run { id, call } => match self.python_executor() {
+                Some(executor) if executor.is_up => {
+                    executor.out.push(ToExecutor::Run { id, call });
+                }
+                _ => {
                     let answer = Datum::Null;
                     out.push(Action::ToScheduler(FromWorker::Answer { id, answer }));
                 }
@@ -197,6 +208,27 @@ impl Worker {
 
     pub(crate) fn executor_mut(&mut self, id: ExecutorId) -> Option<&mut Executor> {
         self.executors.iter_mut().find(|executor| executor.id == id)
+    }
+
+    /// Where Python runs, and with it what only Python can turn into bytes.
+    pub(crate) fn python_executor(&mut self) -> Option<&mut Executor> {
+        self.executors.iter_mut().find(|executor| executor.kind == TemplateKind::Python)
+    }
+
+    /// Calls that may run here at once, on all executors together: more while some of them only
+    /// wait for others.
+    pub(crate) fn n_slots(&self) -> u32 {
+        let more = self.executors.iter().map(|e| i64::from(e.n_seceded())).sum::<i64>();
+        (i64::from(self.options.nthreads) + more).clamp(0, i64::from(u32::MAX)) as u32
+    }
+
+    /// Calls in hand of all executors.
+    pub(crate) fn n_in_hand(&self) -> u32 {
+        self.executors.iter().map(|executor| executor.n_given).sum()
+    }
+
+    pub(crate) fn kind_of(&self, template: TemplateId) -> TemplateKind {
+        self.templates.get(&template).map_or(TemplateKind::Python, |template| template.kind)
     }
 
     fn running_keys(&self) -> Datum {
@@ -254,7 +286,7 @@ impl Worker {
             spilled_nbytes: self.governor.away_nbytes(),
             disk: self.governor.disk,
             held_nbytes: self.held.nbytes,
-            running: self.executors.iter().map(|e| e.n_given).sum(),
+            running: self.n_in_hand(),
             ready: self.ready.values().map(|calls| calls.run.count).sum(),
         }
     }
@@ -302,6 +334,17 @@ impl Worker {
     pub fn wants_measuring(&self) -> bool {
         let governor = &self.governor;
         governor.is_on() && (self.is_running() || governor.is_paused || governor.is_moving())
+    }
+
+    /// Memory in use that native calls have not reserved, bytes.
+    pub fn used_by_others(&self) -> u64 {
+        let used = self.governor.used(&self.held);
+        used.saturating_sub(self.governor.native_nbytes)
+    }
+
+    /// Memory of values that could leave for the disk, bytes: at most.
+    pub fn movable_nbytes(&self) -> u64 {
+        if self.governor.options.has_disk { self.held.nbytes } else { 0 }
     }
 
     /// Memory that may be taken until an executor has to be ended, bytes; none without a limit.

@@ -34,10 +34,16 @@ _FORMAT_OPTIONS = {
 class Context:
     """Tables by name, and statements over them.
 
-    Statements run within this process, on all cores unless `threads` says otherwise.
+    Without a client, statements run within this process, on all cores unless `threads` says
+    otherwise. With one they become tasks of its cluster: rows are read, shared out and joined by
+    its workers, without Python. Paths are then looked up both here, when a statement is planned,
+    and on the workers, when it runs.
 
     Parameters
     ----------
+    client : Client, optional
+        Where statements run. Default: the client that is current when a result is asked for, if
+        there is one. ``False`` means this process in any case.
     threads : int, optional
         Threads that compute. Default: the configuration key ``sql.threads``, else one per core.
     memory_limit : int or str, optional
@@ -56,6 +62,7 @@ class Context:
 
     def __init__(
         self,
+        client: Any = None,
         *,
         threads: int | None = None,
         memory_limit: int | str | None = None,
@@ -73,6 +80,7 @@ class Context:
         limit = None if memory_limit is None else int(parse_bytes(memory_limit))
         folder = None if spill_directory is None else os.fspath(spill_directory)
         self._native = _native.SqlContext(threads or 0, limit, folder)
+        self._client = client
 
     def create_table(
         self,
@@ -182,7 +190,7 @@ class Context:
         SqlError
             If the text is not SQL, or asks for what is not there.
         """
-        return Result(self._native.sql(text, _parameters.read(params)))
+        return Result(self._native.sql(text, _parameters.read(params)), self._client)
 
     query = sql
     execute = sql

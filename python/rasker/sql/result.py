@@ -22,10 +22,14 @@ class Result:
     ----------
     query : SqlQuery
         The engine's.
+    client : Client, optional
+        Whose workers make the rows; ``None`` means the current client's if there is one, and
+        ``False`` this process.
     """
 
-    def __init__(self, query: SqlQuery) -> None:
+    def __init__(self, query: SqlQuery, client: Any = None) -> None:
         self._query = query
+        self._client = client
         self._kept: Any = None
 
     @property
@@ -41,10 +45,48 @@ class Result:
         return list(self.schema.names)
 
     def _table(self) -> Any:
-        return self._query.collect() if self._kept is None else self._kept
+        if self._kept is not None:
+            return self._kept
+        futures = self._futures()
+        return self._query.collect() if futures is None else _gathered(self.schema, futures)
+
+    def _futures(self) -> list[Any] | None:
+        """Futures of the rows, in order, if workers are to make them."""
+        client = self._client
+        if client is False or self._query.is_done():
+            return None
+        if client is None:
+            from rasker.distributed import defaults
+
+            client = defaults.current_client()
+            if client is None:
+                return None
+        from rasker import config
+        from rasker.utils import parse_bytes
+
+        whole = int(parse_bytes(config.get("sql.whole-below", "64 MiB")))
+        n_slots = sum(client.nthreads().values()) or 1
+        return self._query.submit(client._session, n_slots, whole)
+
+    def to_futures(self) -> list[Any]:
+        """The rows as futures of `pyarrow.Table`, in order, for Python to go on with.
+
+        Raises
+        ------
+        ValueError
+            If there is no client.
+        """
+        futures = self._futures()
+        if futures is None:
+            raise ValueError("there is no client: make one, or give it to the Context")
+        return futures
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
-        source = self._query.read() if self._kept is None else self._kept
+        if self._kept is not None:
+            source = self._kept
+        else:
+            futures = self._futures()
+            source = self._query.read() if futures is None else _gathered(self.schema, futures)
         return source.__arrow_c_stream__(requested_schema)
 
     def to_arrow(self) -> Any:
@@ -109,7 +151,7 @@ class Result:
 
     def persist(self) -> Result:
         """The same rows, kept in memory: they are made now, and not again."""
-        kept = Result(self._query)
+        kept = Result(self._query, self._client)
         kept._kept = self._table()
         return kept
 
@@ -151,6 +193,13 @@ class Result:
         frame = pd.concat(rows) if rows else self.schema.empty_table().to_pandas()
         html: str = frame.head(_N_SHOWN).to_html(index=False)
         return html
+
+
+def _gathered(schema: Any, futures: list[Any]) -> Any:
+    import pyarrow as pa
+
+    tables = [future.result() for future in futures]
+    return pa.concat_tables([table.cast(schema) for table in tables])
 
 
 def _without_decimals(table: Any) -> Any:

@@ -91,7 +91,12 @@ pub fn teach(session: &Session) {
     session.with(|machine, _| {
         for (id, name) in [(SQUARE, "square"), (SUM, "sum"), (SLEEP_MS, "sleep_ms")] {
             let code = name.as_bytes().to_vec().into();
-            machine.add_template(Template { id, name: name.into(), code });
+            machine.add_template(Template {
+                id,
+                kind: Default::default(),
+                name: name.into(),
+                code,
+            });
         }
     });
 }

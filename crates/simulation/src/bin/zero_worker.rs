@@ -37,6 +37,7 @@ impl Cluster {
                 memory_limit: 0,
                 resources: Vec::new(),
                 python: String::new(),
+                runs: Kinds::BOTH,
             };
             cluster.event(Event::WorkerJoined { worker: WorkerId(id), hello });
         }
@@ -142,7 +143,12 @@ fn measure(shape: &str, n_workers: u32, layer: Layer) {
     let (id, count) = (layer.id, layer.count);
     let mut cluster = Cluster::new(n_workers);
     cluster.spent = Duration::ZERO;
-    let template = Template { id: TemplateId(1), name: "inc".into(), code: Blob::EMPTY };
+    let template = Template {
+        id: TemplateId(1),
+        kind: Default::default(),
+        name: "inc".into(),
+        code: Blob::EMPTY,
+    };
     let submit = Submit { templates: vec![template], layers: vec![layer] };
     cluster.client(FromClient::Submit(submit));
     cluster.run();

@@ -28,11 +28,17 @@ fn hello(worker: WorkerId) -> WorkerHello {
         memory_limit: 0,
         resources: vec![("gpu".into(), 1.0)],
         python: String::new(),
+        runs: Kinds::BOTH,
     }
 }
 
 fn innocent_work() -> FromClient {
-    let template = Template { id: TemplateId(9), name: "inc".into(), code: Blob::EMPTY };
+    let template = Template {
+        id: TemplateId(9),
+        kind: Default::default(),
+        name: "inc".into(),
+        code: Blob::EMPTY,
+    };
     let inputs = vec![Input::Values(Column::range(0, 1, 6))];
     let (key, name, constants) = (Key(900), "inc".into(), Blob::EMPTY);
     let work = Work::Map(MapWork { template: template.id, key, name, inputs, constants });
@@ -149,8 +155,13 @@ pub fn scheduler(bytes: &[u8]) {
 pub fn worker(bytes: &[u8]) {
     let mut feed = Feed::new(bytes);
     let memory = MemoryOptions::default();
-    let options =
-        WorkerOptions { nthreads: 2, shares_objects: false, local_clients: false, memory };
+    let options = WorkerOptions {
+        runs: Kinds::PYTHON,
+        nthreads: 2,
+        shares_objects: false,
+        local_clients: false,
+        memory,
+    };
     let mut worker = Worker::new(options);
     let mut out = Vec::new();
     worker.start(&mut out);
@@ -191,7 +202,7 @@ pub fn worker(bytes: &[u8]) {
             worker.handle(WorkerEvent::Turn, &mut out);
         }
         for action in out.drain(..) {
-            if let rasker_worker::Action::StartExecutor(id) = action {
+            if let rasker_worker::Action::StartExecutor(id, _) = action {
                 executor = id;
             }
         }
@@ -204,7 +215,12 @@ pub fn client(bytes: &[u8]) {
     let mut feed = Feed::new(bytes);
     let mut client = Client::new(ClientId(1));
     let mut out = Vec::new();
-    client.add_template(Template { id: TemplateId(1), name: "f".into(), code: Blob::EMPTY });
+    client.add_template(Template {
+        id: TemplateId(1),
+        kind: Default::default(),
+        name: "f".into(),
+        code: Blob::EMPTY,
+    });
     let mut tasks = Vec::new();
     for key in 0..5 {
         tasks.push(client.submit(NewTask {

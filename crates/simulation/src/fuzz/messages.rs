@@ -33,6 +33,10 @@ fn template_id(feed: &mut Feed<'_>) -> TemplateId {
     TemplateId(u128::from(feed.below(4)))
 }
 
+fn template_kind(feed: &mut Feed<'_>) -> TemplateKind {
+    TemplateKind::ALL[feed.below(2) as usize]
+}
+
 pub fn attempt(feed: &mut Feed<'_>) -> u32 {
     feed.number()
 }
@@ -152,7 +156,12 @@ fn a_layer(feed: &mut Feed<'_>) -> Layer {
 }
 
 fn template(feed: &mut Feed<'_>) -> Template {
-    Template { id: template_id(feed), name: text(feed).into(), code: blob(feed) }
+    Template {
+        id: template_id(feed),
+        kind: template_kind(feed),
+        name: text(feed).into(),
+        code: blob(feed),
+    }
 }
 
 fn query(feed: &mut Feed<'_>) -> Query {
