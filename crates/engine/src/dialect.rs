@@ -95,7 +95,10 @@ fn plain(statement: &mut SqlStatement) {
     match statement {
         SqlStatement::CreateTable(table) => {
             table.temporary = false;
-            table.columns.iter_mut().for_each(|column| operators::known_type(&mut column.data_type));
+            table
+                .columns
+                .iter_mut()
+                .for_each(|column| operators::known_type(&mut column.data_type));
         }
         SqlStatement::CreateView(view) => view.temporary = false,
         _ => {}

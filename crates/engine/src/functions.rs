@@ -135,18 +135,19 @@ fn from_texts(
     args: &[&StringArray],
     value: impl Fn(&[&str]) -> Result<Option<String>>,
 ) -> Result<ArrayRef> {
-    let made: Result<StringArray> = rows(args).map(|row| match row {
-        Some(row) => value(&row),
-        None => Ok(None),
-    }).collect();
+    let made: Result<StringArray> = rows(args)
+        .map(|row| match row {
+            Some(row) => value(&row),
+            None => Ok(None),
+        })
+        .collect();
     Ok(Arc::new(made?))
 }
 
 /// The texts of each row; nothing where one is missing.
 fn rows<'a>(args: &'a [&'a StringArray]) -> impl Iterator<Item = Option<Vec<&'a str>>> + 'a {
-    (0..args[0].len()).map(move |at| {
-        args.iter().map(|arg| arg.is_valid(at).then(|| arg.value(at))).collect()
-    })
+    (0..args[0].len())
+        .map(move |at| args.iter().map(|arg| arg.is_valid(at).then(|| arg.value(at))).collect())
 }
 
 /// The one value of an argument that has to be a constant.

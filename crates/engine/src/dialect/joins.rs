@@ -92,7 +92,9 @@ fn called(factor: &TableFactor) -> Result<Ident, Stop> {
         TableFactor::Table { name, .. } => name.0.last().and_then(|part| part.as_ident().cloned()),
         _ => None,
     });
-    name.ok_or_else(|| unsupported("JOIN USING of a table without a name; give it one by AS").into())
+    name.ok_or_else(|| {
+        unsupported("JOIN USING of a table without a name; give it one by AS").into()
+    })
 }
 
 fn names_of(columns: &[ObjectName]) -> Vec<Ident> {

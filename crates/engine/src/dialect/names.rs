@@ -1,9 +1,9 @@
 //! Names in a select: what a column is called, aliases that are used beside where they are given,
 //! and items that stand for many columns.
 
+use crate::EngineError;
 use crate::dialect::trees::{column, item, literal, name_of, query, quoted, unsupported};
 use crate::dialect::{Rules, Stop};
-use crate::EngineError;
 use datafusion::sql::sqlparser::ast::{
     ExcludeSelectItem, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query,
     RenameSelectItem, Select, SelectItem, Visit, VisitMut, Visitor, VisitorMut,
@@ -91,9 +91,8 @@ fn many_columns(select: &mut Select, rules: &Rules) -> Result<(), Stop> {
             }
             SelectItem::UnnamedExpr(expr) if is_many(expr) => {
                 let pattern = pattern_in(expr).unwrap_or_default();
-                let pattern = regex::Regex::new(&pattern).map_err(|error| {
-                    EngineError::plan(format!("COLUMNS('{pattern}'): {error}"))
-                })?;
+                let pattern = regex::Regex::new(&pattern)
+                    .map_err(|error| EngineError::plan(format!("COLUMNS('{pattern}'): {error}")))?;
                 let columns = columns_of(select, "*", rules)?;
                 let n_before = items.len();
                 for name in columns.iter().filter(|name| pattern.is_match(name)) {
@@ -137,7 +136,8 @@ fn renamed(
         Some(ExcludeSelectItem::Multiple(many)) => many.iter().map(ToString::to_string).collect(),
         None => Vec::new(),
     };
-    if let Some(unknown) = renames.iter().find(|r| !columns.iter().any(|c| same_name(&r.ident, c))) {
+    if let Some(unknown) = renames.iter().find(|r| !columns.iter().any(|c| same_name(&r.ident, c)))
+    {
         let text = format!(
             "RENAME: there is no column {}; there are {}",
             unknown.ident,

@@ -208,7 +208,10 @@ fn computed(interval: &Interval) -> Result<Option<Expr>> {
     let is_written = |expr: &Expr| literal(expr).is_some() || matches!(expr, Expr::Value(_));
     let value = stripped(&interval.value);
     if is_written(value) && matches!(*interval.value, Expr::Nested(_)) {
-        return Ok(Some(Expr::Interval(Interval { value: Box::new(value.clone()), ..interval.clone() })));
+        return Ok(Some(Expr::Interval(Interval {
+            value: Box::new(value.clone()),
+            ..interval.clone()
+        })));
     }
     if is_written(value) || whole(value).is_some() {
         return Ok(None);

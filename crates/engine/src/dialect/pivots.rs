@@ -26,7 +26,12 @@ pub(super) fn before(factor: &mut TableFactor, rules: &mut Rules) -> Result<(), 
             Ok(())
         }
         TableFactor::Pivot {
-            table, aggregate_functions, value_column, value_source, default_on_null, alias,
+            table,
+            aggregate_functions,
+            value_column,
+            value_source,
+            default_on_null,
+            alias,
         } => {
             if default_on_null.is_some() {
                 return Err(unsupported("DEFAULT ON NULL in PIVOT").into());

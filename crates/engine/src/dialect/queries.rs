@@ -3,8 +3,8 @@
 use crate::dialect::trees::{number, quoted, unsupported};
 use crate::dialect::{Rules, Stop, names};
 use datafusion::sql::sqlparser::ast::{
-    Expr, LimitClause, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectFlavor,
-    SelectItem, SetExpr, TopQuantity, WildcardAdditionalOptions,
+    Expr, LimitClause, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SelectItem,
+    SetExpr, TopQuantity, WildcardAdditionalOptions,
 };
 
 pub(super) fn before(query: &mut Query, rules: &mut Rules) -> Result<(), Stop> {

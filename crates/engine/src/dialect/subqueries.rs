@@ -1,12 +1,12 @@
 //! Queries inside expressions.
 
+use crate::Result;
 use crate::dialect::names::{self, calls};
 use crate::dialect::trees::{call, expression, query, unsupported};
 use crate::dialect::{Rules, Stop};
-use crate::Result;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, FunctionArguments, FunctionArgumentClause, GroupByExpr, LimitClause,
+    BinaryOperator, Expr, FunctionArgumentClause, FunctionArguments, GroupByExpr, LimitClause,
     OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr, UnaryOperator, VisitMut, VisitorMut,
 };
 use std::collections::HashSet;
@@ -108,11 +108,8 @@ fn tuple_in(
     }
     let table = rules.new_name("row");
     let names: Vec<String> = (0..n).map(|at| format!("__{at}")).collect();
-    let pairs: Vec<String> = parts
-        .iter()
-        .zip(&names)
-        .map(|(part, name)| format!("{part} = {table}.{name}"))
-        .collect();
+    let pairs: Vec<String> =
+        parts.iter().zip(&names).map(|(part, name)| format!("{part} = {table}.{name}")).collect();
     let pairs = pairs.join(" AND ");
     let condition = if negated { format!("({pairs}) IS NOT FALSE") } else { pairs };
     let list = names.join(", ");
@@ -246,14 +243,17 @@ impl VisitorMut for Values<'_, '_> {
                 },
                 _ => Some(is_in(left, subquery, *negated, self.rules)),
             },
-            Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } => match right.as_ref() {
+            Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } => match right.as_ref()
+            {
                 Expr::Subquery(query) => Some(is_in(left, query, false, self.rules)),
                 _ => None,
             },
-            Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right } => match right.as_ref() {
-                Expr::Subquery(query) => Some(is_in(left, query, true, self.rules)),
-                _ => None,
-            },
+            Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right } => {
+                match right.as_ref() {
+                    Expr::Subquery(query) => Some(is_in(left, query, true, self.rules)),
+                    _ => None,
+                }
+            }
             _ => None,
         };
         match new {

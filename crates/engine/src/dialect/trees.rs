@@ -10,7 +10,8 @@ use datafusion::sql::sqlparser::parser::Parser;
 
 /// An expression from a text of ours, made of texts of parts that were parsed before.
 pub(super) fn expression(text: &str) -> Result<Expr> {
-    let parsed = Parser::new(&Grammar).try_with_sql(text).and_then(|mut parser| parser.parse_expr());
+    let parsed =
+        Parser::new(&Grammar).try_with_sql(text).and_then(|mut parser| parser.parse_expr());
     parsed.map_err(|error| broken(text, &error))
 }
 

@@ -14,7 +14,10 @@ use std::sync::Arc;
 
 pub(super) fn all() -> Vec<Arc<AggregateUDF>> {
     let kinds = [Kind::Single, Kind::Mode, Kind::Product];
-    kinds.into_iter().map(|kind| Arc::new(AggregateUDF::new_from_impl(Aggregate::new(kind)))).collect()
+    kinds
+        .into_iter()
+        .map(|kind| Arc::new(AggregateUDF::new_from_impl(Aggregate::new(kind))))
+        .collect()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

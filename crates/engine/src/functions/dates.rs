@@ -48,8 +48,12 @@ fn unit(name: &str) -> Result<Unit> {
         "second" | "s" | "sec" => Unit::Micros(SECOND),
         "millisecond" | "ms" => Unit::Micros(1_000),
         "microsecond" | "us" | "frac_second" => Unit::Micros(1),
-        _ => return plan_err!("{name} is no unit of time; there are year, quarter, month, week, \
-             day, hour, minute, second, millisecond and microsecond"),
+        _ => {
+            return plan_err!(
+                "{name} is no unit of time; there are year, quarter, month, week, \
+             day, hour, minute, second, millisecond and microsecond"
+            );
+        }
     })
 }
 
@@ -113,11 +117,8 @@ fn difference(args: &[ArrayRef], value: impl Fn(Unit, i64, i64) -> i64) -> Resul
     }
     let unit = unit(constant(&names, "the unit of time")?)?;
     let (from, to) = (moments(&args[1])?, moments(&args[2])?);
-    let made: Int64Array = from
-        .iter()
-        .zip(to.iter())
-        .map(|(from, to)| Some(value(unit, from?, to?)))
-        .collect();
+    let made: Int64Array =
+        from.iter().zip(to.iter()).map(|(from, to)| Some(value(unit, from?, to?))).collect();
     Ok(Arc::new(made))
 }
 
@@ -208,8 +209,8 @@ mod tests {
     #[test]
     fn months_and_days_of_a_moment_are_those_of_the_calendar() {
         for number in (-800_000..800_000).step_by(37) {
-            let date = NaiveDate::from_ymd_opt(1970, 1, 1).unwrap()
-                + chrono::Duration::days(number);
+            let date =
+                NaiveDate::from_ymd_opt(1970, 1, 1).unwrap() + chrono::Duration::days(number);
             let (months, day, _) = parts(number * DAY + 5);
             let expected = i64::from(date.year()) * 12 + i64::from(date.month0());
             assert_eq!((months, day), (expected, i64::from(date.day())), "{date}");

@@ -19,8 +19,8 @@ fn length(args: &[ArrayRef]) -> Result<ArrayRef> {
     let made: Int64Array = match args[0].data_type() {
         DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => {
             let lists = as_lists(&args[0])?;
-            let lengths = (0..lists.len())
-                .map(|at| lists.is_valid(at).then(|| lists.value_length(at)));
+            let lengths =
+                (0..lists.len()).map(|at| lists.is_valid(at).then(|| lists.value_length(at)));
             lengths.collect()
         }
         _ => {

@@ -28,8 +28,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
 
 fn bit_xor(args: &[ArrayRef]) -> Result<ArrayRef> {
     let (left, right) = (as_integers(&args[0])?, as_integers(&args[1])?);
-    let made: Int64Array =
-        left.iter().zip(right.iter()).map(|(a, b)| Some(a? ^ b?)).collect();
+    let made: Int64Array = left.iter().zip(right.iter()).map(|(a, b)| Some(a? ^ b?)).collect();
     Ok(Arc::new(made))
 }
 
@@ -62,7 +61,9 @@ fn hex(args: &[ArrayRef]) -> Result<ArrayRef> {
     let made: StringArray = bytes
         .as_binary::<i32>()
         .iter()
-        .map(|bytes| bytes.map(|bytes| bytes.iter().map(|b| format!("{b:02X}")).collect::<String>()))
+        .map(|bytes| {
+            bytes.map(|bytes| bytes.iter().map(|b| format!("{b:02X}")).collect::<String>())
+        })
         .collect();
     Ok(Arc::new(made))
 }
@@ -165,8 +166,11 @@ fn soundex(args: &[ArrayRef]) -> Result<ArrayRef> {
             'H' | 'W' => '-',
             _ => '0',
         };
-        let letters: Vec<char> =
-            row[0].chars().filter(char::is_ascii_alphabetic).map(|c| c.to_ascii_uppercase()).collect();
+        let letters: Vec<char> = row[0]
+            .chars()
+            .filter(char::is_ascii_alphabetic)
+            .map(|c| c.to_ascii_uppercase())
+            .collect();
         let Some(first) = letters.first() else { return Ok(Some(row[0].to_owned())) };
         let mut made = first.to_string();
         let mut last = digit(*first);
@@ -201,8 +205,12 @@ fn format_braces(args: &[ArrayRef]) -> Result<ArrayRef> {
                         true => next,
                         false => match inside.parse() {
                             Ok(at) => at,
-                            Err(_) => return exec_err!("format: '{{{inside}}}' is not supported; \
-                                 write {{}} or {{0}}"),
+                            Err(_) => {
+                                return exec_err!(
+                                    "format: '{{{inside}}}' is not supported; \
+                                 write {{}} or {{0}}"
+                                );
+                            }
                         },
                     };
                     next += 1;
