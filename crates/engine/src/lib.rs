@@ -27,6 +27,7 @@ mod error;
 mod files;
 mod names;
 mod query;
+mod text;
 
 pub use context::{Context, Parameters, TableEntry, function_names};
 pub use datafusion::arrow;
@@ -36,3 +37,4 @@ pub use environment::{Environment, Settings};
 pub use error::{EngineError, Kind, Result};
 pub use files::{FilesOptions, FormatOptions};
 pub use query::{Batches, Query};
+pub use text::{TextKind, text_of};
