@@ -1,1 +1,6 @@
 //! The engine.
+mod estimate;
+pub mod hot;
+mod join_order;
+mod row_filter;
+mod selectivity;
