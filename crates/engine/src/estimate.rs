@@ -9,8 +9,8 @@
 
 use std::sync::Arc;
 
+use datafusion::common::ScalarValue;
 use datafusion::common::stats::Precision;
-use datafusion::common::{ScalarValue, Statistics};
 use datafusion::logical_expr::JoinType;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
@@ -95,14 +95,9 @@ fn estimate_leaf(plan: &Arc<dyn ExecutionPlan>) -> Estimate {
         let columns = vec![ColumnEstimate::unknown(UNKNOWN_ROWS); width];
         return Estimate { rows: UNKNOWN_ROWS, columns };
     };
-    from_statistics(&statistics, width, UNKNOWN_ROWS)
-}
-
-/// What DataFusion's statistics say, in our terms.
-pub(crate) fn from_statistics(statistics: &Statistics, width: usize, unknown: f64) -> Estimate {
     let rows = match statistics.num_rows {
         Precision::Exact(rows) | Precision::Inexact(rows) => rows as f64,
-        Precision::Absent => unknown,
+        Precision::Absent => UNKNOWN_ROWS,
     };
     let column = |index: usize| {
         let Some(known) = statistics.column_statistics.get(index) else {

@@ -1,10 +1,10 @@
 //! Scans that skip rows while they decode.
 //!
-//! A Parquet scan can decode the columns of its filters first and the other columns only for the
-//! rows that pass. That saves most of a scan when few rows pass and costs a tenth when many do,
-//! so DataFusion leaves it off everywhere. This rule turns it on scan by scan, where the
-//! estimates say that few rows pass: mostly below a join whose build side is small, whose hash
-//! table then serves as the scan's filter.
+//! A join gives its probe side a filter made of its build side. DataFusion uses it to skip row
+//! groups; rows are left for the join itself to drop, which is right where the scan feeds the
+//! join: looking a row up once is cheaper than twice. It is wrong where an aggregate stands
+//! between the two, for that then groups millions of rows that the join drops. There this rule
+//! turns on the Parquet reader's filtering of rows, if the estimates say that few rows pass.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,23 +12,22 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::config::ConfigOptions;
-use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::physical_plan::{FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{PhysicalExpr, conjunction, split_conjunction};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::joins::HashJoinExec;
 
-use crate::estimate::{Estimate, estimate};
-use crate::selectivity::selectivity;
+use crate::estimate::estimate;
 
 /// Rows are skipped while decoding where at most this share is likely to pass.
-const FEW: f64 = 0.12;
-/// A join's filter that passes more than this is only used to skip whole row groups.
-const SELECTIVE: f64 = 0.6;
+/// Rows are dropped while decoding where at most this share of them is likely to pass.
+const FEW: f64 = 0.3;
 
-/// Turns on filtering of rows inside the scans that profit.
+/// Turns on filtering of rows inside the scans that profit from it.
 #[derive(Debug, Default)]
 pub(crate) struct RowFilter;
 
@@ -40,6 +39,9 @@ impl PhysicalOptimizerRule for RowFilter {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let mut shares = HashMap::new();
         collect_shares(&plan, &mut shares);
+        if shares.is_empty() {
+            return Ok(plan);
+        }
         plan.transform_up(|node| match filtered_scan(&node, &shares) {
             Some(scan) => Ok(Transformed::yes(scan)),
             None => Ok(Transformed::no(node)),
@@ -56,18 +58,31 @@ impl PhysicalOptimizerRule for RowFilter {
     }
 }
 
-/// For each filter that a join gives to its probe side, the share of rows it is likely to pass.
+/// For each filter that a join gives to a scan below an aggregate, the share of rows that it is
+/// likely to pass, if they are few.
 fn collect_shares(plan: &Arc<dyn ExecutionPlan>, shares: &mut HashMap<u64, f64>) {
-    if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
+    if let Some(join) = plan.downcast_ref::<HashJoinExec>()
+        && has_aggregate(join.right())
+    {
         for filter in join.dynamic_expressions_produced() {
-            if let Some(id) = filter.expression_id() {
-                shares.insert(id, share_kept(join));
+            let share = share_kept(join);
+            if let (Some(id), true) = (filter.expression_id(), share <= FEW) {
+                shares.insert(id, share);
             }
         }
     }
     for child in plan.children() {
         collect_shares(child, shares);
     }
+}
+
+/// Whether the rows of `plan` went through an aggregate after the last join.
+fn has_aggregate(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    if plan.downcast_ref::<AggregateExec>().is_some() {
+        return true;
+    }
+    let children = plan.children();
+    children.len() == 1 && has_aggregate(children[0])
 }
 
 fn share_kept(join: &HashJoinExec) -> f64 {
@@ -93,34 +108,15 @@ fn filtered_scan(
     if source.table_parquet_options().global.pushdown_filters {
         return None;
     }
-    let table = table_estimate(config, node);
-    let mut parts: Vec<(f64, Arc<dyn PhysicalExpr>)> = vec![];
-    for part in split_conjunction(&predicate) {
-        let share = match part.expression_id() {
-            Some(id) => shares.get(&id).copied().unwrap_or(1.0),
-            None => selectivity(part, &table),
-        };
-        if part.expression_id().is_none() || share <= SELECTIVE {
-            parts.push((share, Arc::clone(part)));
-        }
-    }
-    let kept: f64 = parts.iter().map(|(share, _)| share).product();
-    if kept > FEW {
+    let parts: Vec<Arc<dyn PhysicalExpr>> = split_conjunction(&predicate)
+        .into_iter()
+        .filter(|part| part.expression_id().is_some_and(|id| shares.contains_key(&id)))
+        .map(Arc::clone)
+        .collect();
+    if parts.is_empty() {
         return None;
     }
-    parts.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let predicate = conjunction(parts.into_iter().map(|(_, part)| part));
-    let source = source.with_predicate(predicate).with_pushdown_filters(true);
+    let source = source.with_predicate(conjunction(parts)).with_pushdown_filters(true);
     let config = FileScanConfigBuilder::from(config.clone()).with_source(Arc::new(source)).build();
     Some(DataSourceExec::from_data_source(config))
-}
-
-/// The estimate of all columns of the table: a scan's filters count them so.
-fn table_estimate(config: &FileScanConfig, node: &Arc<dyn ExecutionPlan>) -> Estimate {
-    let rows = estimate(node).rows;
-    crate::estimate::from_statistics(
-        &config.statistics(),
-        config.file_schema().fields().len(),
-        rows,
-    )
 }

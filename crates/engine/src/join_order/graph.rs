@@ -82,8 +82,7 @@ impl Graph {
     /// Takes `plan` apart; `None` where its top is not a join this rule can move.
     pub(super) fn of(plan: &Arc<dyn ExecutionPlan>) -> Option<Self> {
         let mut graph = Self { tables: vec![], links: vec![], predicates: vec![], output: vec![] };
-        let join = plan.downcast_ref::<HashJoinExec>()?;
-        if !is_movable(join) {
+        if !leads_to_join(plan) {
             return None;
         }
         graph.output = graph.take_apart(plan);
