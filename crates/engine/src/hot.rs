@@ -7,6 +7,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
 use crate::join_order::JoinOrder;
+use crate::local_reader::LocalRead;
 use crate::row_filter::RowFilter;
 
 /// A rule of the physical optimizer.
@@ -28,7 +29,7 @@ pub fn physical_rules() -> Vec<Rule> {
 
 /// The rules that run after all others.
 pub fn rules() -> Vec<Rule> {
-    vec![Arc::new(RowFilter)]
+    vec![Arc::new(RowFilter), Arc::new(LocalRead)]
 }
 
 /// Settings that were measured to pay.

@@ -2,5 +2,6 @@
 mod estimate;
 pub mod hot;
 mod join_order;
+mod local_reader;
 mod row_filter;
 mod selectivity;
