@@ -3,7 +3,7 @@
 use crate::environment::{Environment, Settings};
 use crate::files::{FileTable, FilesOptions, is_place};
 use crate::query::Query;
-use crate::{EngineError, Kind, Result, names};
+use crate::{EngineError, Kind, Result, hot, names};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{MemTable, TableProvider};
@@ -11,7 +11,6 @@ use datafusion::common::{ParamValues, ScalarValue, TableReference};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SessionState, SessionStateDefaults};
 use datafusion::logical_expr::{CreateExternalTable, DdlStatement, LogicalPlan};
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
@@ -57,11 +56,12 @@ impl Context {
             .with_information_schema(true)
             .with_default_catalog_and_schema(CATALOG, SCHEMA)
             .with_create_default_catalog_and_schema(true);
-        tune(&mut config);
+        hot::tune(&mut config);
         let state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(environment.resources.clone())
             .with_default_features()
+            .with_physical_optimizer_rules(hot::physical_rules())
             .build();
         Context { environment, session: SessionContext::new_with_state(state) }
     }
@@ -299,12 +299,6 @@ fn reference(name: &str) -> TableReference {
     }
 }
 
-fn tune(config: &mut SessionConfig) {
-    let options = config.options_mut();
-    options.execution.listing_table_ignore_subdirectory = false;
-    options.explain.logical_plan_only = false;
-}
-
 /// The names of all functions that statements may call.
 pub fn function_names() -> Vec<String> {
     let mut names: Vec<String> = SessionStateDefaults::default_scalar_functions()
@@ -319,9 +313,4 @@ pub fn function_names() -> Vec<String> {
     names.sort();
     names.dedup();
     names
-}
-
-/// Optimizer rules for a fragment, where it runs.
-pub(crate) fn fragment_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    Vec::new()
 }

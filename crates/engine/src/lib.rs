@@ -24,9 +24,15 @@ mod context;
 mod distribute;
 mod environment;
 mod error;
+mod estimate;
 mod files;
+pub mod hot;
+mod join_order;
+mod local_reader;
 mod names;
 mod query;
+mod row_filter;
+mod selectivity;
 mod text;
 
 pub use context::{Context, Parameters, TableEntry, function_names};
