@@ -1,6 +1,5 @@
 //! The table engine as Python sees it: tables in and out through the Arrow PyCapsule interface.
 
-use crate::fragments::TaskArgs;
 use crate::handle::{Handle, KeyName};
 use crate::session::Session;
 use parking_lot::Mutex;
@@ -16,7 +15,7 @@ use rasker_engine::{
     Batches, Context, EngineError, FilesOptions, Fragment, Kind, Parameters, Query, Reads,
     ScalarValue, Settings, Stage, TextKind, text_of,
 };
-use rasker_graph::{Key, TaskId, Template, TemplateId, TemplateKind};
+use rasker_graph::{Key, PartRange, TaskId, Template, TemplateId, TemplateKind};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -248,7 +247,6 @@ impl SqlQuery {
 
 /// Enters the tasks of all stages; those of the last one are wanted.
 fn enter(session: &Session, fragments: &[(Fragment, Stage)]) -> Vec<(TaskId, Key)> {
-    let mut written: Vec<Vec<(TaskId, Key)>> = Vec::new();
     let templates: Vec<Template> = fragments
         .iter()
         .map(|(fragment, _)| {
@@ -260,38 +258,46 @@ fn enter(session: &Session, fragments: &[(Fragment, Stage)]) -> Vec<(TaskId, Key
         })
         .collect();
     session.inner().with(|machine, _| {
+        let mut outputs: Vec<Output> = Vec::new();
         for (at, (_, stage)) in fragments.iter().enumerate() {
             let template = templates[at].id;
             machine.add_template(templates[at].clone());
             let is_last = at + 1 == fragments.len();
+            let dependencies: Vec<TaskId> =
+                stage.inputs.iter().filter_map(|(from, _)| outputs[*from].exchange).collect();
             let mut tasks = Vec::with_capacity(stage.n_tasks as usize);
             for partition in 0..stage.n_tasks {
-                let mut dependencies: Vec<TaskId> = Vec::new();
-                let slots = stage.inputs.iter().map(|(from, reads)| {
-                    dependencies.extend(written[*from].iter().map(|(task, _)| *task));
+                let part = |(place, (_, reads)): (usize, &(usize, Reads))| {
                     let part = if *reads == Reads::Part { partition } else { 0 };
-                    (written[*from].len() as u32, part)
-                });
-                let args = TaskArgs { partition, slots: slots.collect() };
-                let args = postcard::to_allocvec(&args).expect("plain data can be written");
+                    (place as u32, PartRange::one(part))
+                };
+                let reads: Vec<_> = stage.inputs.iter().enumerate().map(part).collect();
                 let key = session.new_key();
                 let new = NewTask {
                     key,
                     name: None,
                     template,
-                    args: &args,
+                    args: &partition.to_le_bytes(),
                     blob: None,
                     dependencies: &dependencies,
                     options: None,
                     fused: &[],
                 };
-                let task = if is_last { machine.submit(new) } else { machine.submit_inner(new) };
-                tasks.push((task, key));
+                tasks.push((machine.submit_reader(new, &reads, is_last), key));
             }
-            written.push(tasks);
+            let writers: Vec<TaskId> = tasks.iter().map(|(task, _)| *task).collect();
+            let exchange = (!is_last).then(|| machine.exchange(session.new_key(), &writers));
+            outputs.push(Output { tasks, exchange });
         }
-    });
-    written.pop().unwrap_or_default()
+        outputs.pop().map(|last| last.tasks).unwrap_or_default()
+    })
+}
+
+/// What a stage was entered as.
+struct Output {
+    tasks: Vec<(TaskId, Key)>,
+    /// What later stages read it through; none of the last one.
+    exchange: Option<TaskId>,
 }
 
 struct Reader {

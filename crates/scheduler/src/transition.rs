@@ -52,7 +52,11 @@ impl Scheduler {
         self.table.task(task).state
     }
 
-    pub(crate) fn each_dependent(&mut self, task: TaskRef, mut f: impl FnMut(&mut Scheduler, TaskRef)) {
+    pub(crate) fn each_dependent(
+        &mut self,
+        task: TaskRef,
+        mut f: impl FnMut(&mut Scheduler, TaskRef),
+    ) {
         let mut dependents = TaskList::new();
         self.table.dependents(task, &mut dependents);
         for dependent in dependents {

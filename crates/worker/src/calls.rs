@@ -9,8 +9,8 @@ use rasker_graph::{Input, Run, TaskId, TemplateKind};
 use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{
     CallWork, Calls, Done, ExecutorCalls, ExecutorId, ExecutorWork, Failure, FailureKind,
-    FromExecutor, FromWorker, Given, GivenInput, Outcome, Piece, Priority, Progress, ToExecutor, Value,
-    WorkerId,
+    FromExecutor, FromWorker, Given, GivenInput, Outcome, Piece, Priority, Progress, ToExecutor,
+    Value, WorkerId,
 };
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -238,9 +238,12 @@ impl Worker {
         }
         if !absent.is_empty() {
             missing.extend(absent.live.iter().copied());
-            missing.extend(calls.dependencies(calls.run.start).into_iter().filter(|task| {
-                !matches!(self.held.get(*task), Some(Form::Value(_)))
-            }));
+            missing.extend(
+                calls
+                    .dependencies(calls.run.start)
+                    .into_iter()
+                    .filter(|task| !matches!(self.held.get(*task), Some(Form::Value(_)))),
+            );
             return self.wait_for_exports(calls, missing, absent);
         }
         let mut pieces_nbytes = 0;
