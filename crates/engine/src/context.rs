@@ -1,9 +1,10 @@
 //! A catalog of tables, and statements over it.
 
+use crate::dialect::{self, Rewritten};
 use crate::environment::{Environment, Settings};
 use crate::files::{FileTable, FilesOptions, is_place};
 use crate::query::Query;
-use crate::{EngineError, Kind, Result, hot, names};
+use crate::{EngineError, Kind, Result, functions, hot, names};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{MemTable, TableProvider};
@@ -12,8 +13,8 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SessionState, SessionStateDefaults};
 use datafusion::logical_expr::{CreateExternalTable, DdlStatement, LogicalPlan};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -63,7 +64,11 @@ impl Context {
             .with_default_features()
             .with_physical_optimizer_rules(hot::physical_rules())
             .build();
-        Context { environment, session: SessionContext::new_with_state(state) }
+        let session = SessionContext::new_with_state(state);
+        functions::scalars().iter().for_each(|function| session.register_udf((**function).clone()));
+        let ours = functions::aggregates();
+        ours.iter().for_each(|function| session.register_udaf((**function).clone()));
+        Context { environment, session }
     }
 
     /// What fragments are decoded with: the functions of this context, one partition at a time.
@@ -160,7 +165,7 @@ impl Context {
         parameters: &Parameters,
         check: &dyn Fn() -> bool,
     ) -> Result<Query> {
-        let mut statements = self.parse(text)?;
+        let mut statements = dialect::parse(text)?;
         let Some(last) = statements.pop() else {
             return Err(EngineError::new(Kind::Syntax, "there is no statement in the text"));
         };
@@ -169,14 +174,6 @@ impl Context {
             query.collect(check)?;
         }
         self.run(last, parameters, check)
-    }
-
-    fn parse(&self, text: &str) -> Result<Vec<Statement>> {
-        let statements = DFParserBuilder::new(text)
-            .with_dialect(&GenericDialect {})
-            .build()
-            .and_then(|mut parser| parser.parse_statements())?;
-        Ok(statements.into_iter().collect())
     }
 
     fn run(
@@ -205,7 +202,26 @@ impl Context {
         })
     }
 
-    async fn plan(&self, mut statement: Statement) -> Result<LogicalPlan> {
+    /// The statement in forms that the planner knows. Queries whose columns a rule of the dialect
+    /// needs are planned on the way.
+    async fn known_form(&self, statement: Statement) -> Result<Statement> {
+        let mut known = dialect::Known::new();
+        loop {
+            match dialect::rewrite(&statement, &known)? {
+                Rewritten::Done(statement) => return Ok(*statement),
+                Rewritten::Wants(query) => {
+                    let text = query.to_string();
+                    let query = Statement::Statement(Box::new(SqlStatement::Query(query)));
+                    let plan = Box::pin(self.plan(query)).await?;
+                    let columns = plan.schema().fields().iter().map(|field| field.name().clone());
+                    known.insert(text, columns.collect());
+                }
+            }
+        }
+    }
+
+    async fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
+        let mut statement = self.known_form(statement).await?;
         let state = self.state();
         let mut passing = Vec::new();
         let mut schemas = Vec::new();

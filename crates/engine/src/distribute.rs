@@ -34,7 +34,9 @@ pub fn batches_of(part: ::bytes::Bytes) -> crate::Result<(SchemaRef, Vec<RecordB
     let mut batches = Vec::new();
     let mut rows = bytes::Decoded::new(part);
     for batch in rows.by_ref() {
-        batches.push(crate::query::plain(batch?)?);
+        let batch = batch?;
+        let schema = crate::query::plain_schema(&batch.schema());
+        batches.push(crate::query::plain(batch, &schema)?);
     }
     let Some(schema) = rows.schema() else {
         return Err(crate::EngineError::new(crate::Kind::Internal, "a part has no columns"));

@@ -21,11 +21,13 @@
 //! Reading order: `error`, `environment`, `files`, `names`, `context`, `query`, `distribute`.
 
 mod context;
+mod dialect;
 mod distribute;
 mod environment;
 mod error;
 mod estimate;
 mod files;
+mod functions;
 pub mod hot;
 mod join_order;
 mod local_reader;

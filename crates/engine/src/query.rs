@@ -63,7 +63,13 @@ impl Query {
 
     /// The columns; text is of plain types here, whatever it is within the engine.
     pub fn schema(&self) -> SchemaRef {
-        plain_schema(self.plan.schema().inner())
+        // What was planned says types as they were written; `1` beside `2.5` is known to be no
+        // integer only when both have been looked at.
+        let analyzer = self.state.analyzer();
+        let config = self.state.config_options();
+        let analyzed = analyzer.execute_and_check(self.plan.clone(), config, |_, _| {});
+        let plan = analyzed.as_ref().unwrap_or(&self.plan);
+        plain_schema(plan.schema().inner())
     }
 
     /// All rows, in order: where no order was asked for, in that of the files.
@@ -71,10 +77,12 @@ impl Query {
         if let Some(done) = &self.done {
             return Ok(done.to_vec());
         }
+        let schema = self.schema();
         let collect = async {
             let plan = self.physical().await?;
             let parts = collect_partitioned(plan, self.state.task_ctx()).await?;
-            parts.into_iter().flatten().filter(|batch| batch.num_rows() > 0).map(plain).collect()
+            let batches = parts.into_iter().flatten().filter(|batch| batch.num_rows() > 0);
+            batches.map(|batch| plain(batch, &schema)).collect()
         };
         // On a thread of the engine, as its tasks wake each other there at less cost.
         self.environment.wait(collect, check)
@@ -99,9 +107,11 @@ impl Query {
             },
             check,
         )?;
+        let schema = self.schema();
         let task = self.environment.handle().spawn(async move {
             while let Some(batch) = stream.next().await {
-                let batch = batch.map_err(EngineError::from).and_then(plain);
+                let batch = batch.map_err(EngineError::from);
+                let batch = batch.and_then(|batch| plain(batch, &schema));
                 let is_last = batch.is_err();
                 if sender.send(batch).await.is_err() || is_last {
                     break;
@@ -272,14 +282,14 @@ fn plain_field(field: &Field) -> Field {
 }
 
 pub(crate) fn plain_schema(schema: &Schema) -> SchemaRef {
-    let fields: Vec<Field> = schema.fields().iter().map(|field| plain_field(field)).collect();
+    // What a plan says of missing values and what its batches say differ at times.
+    let fields = schema.fields().iter().map(|field| plain_field(field).with_nullable(true));
+    let fields: Vec<Field> = fields.collect();
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
-pub(crate) fn plain(batch: RecordBatch) -> Result<RecordBatch> {
-    let schema = batch.schema();
-    let target = plain_schema(&schema);
-    if target == schema {
+pub(crate) fn plain(batch: RecordBatch, target: &SchemaRef) -> Result<RecordBatch> {
+    if *target == batch.schema() {
         return Ok(batch);
     }
     let columns = batch.columns().iter().zip(target.fields());
@@ -287,5 +297,5 @@ pub(crate) fn plain(batch: RecordBatch) -> Result<RecordBatch> {
     let options =
         datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     let columns = columns.collect::<Result<Vec<_>, _>>()?;
-    Ok(RecordBatch::try_new_with_options(target, columns, &options)?)
+    Ok(RecordBatch::try_new_with_options(target.clone(), columns, &options)?)
 }
