@@ -72,12 +72,12 @@ pub struct Client {
     id: ClientId,
     n_layers: u32,
     layers: Map<LayerId, LayerState>,
-    keys: Map<Key, TaskId>,
+    pub(crate) keys: Map<Key, TaskId>,
     maps: Map<Key, LayerId>,
     templates: Map<TemplateId, Template>,
     sent: HashSet<TemplateId, foldhash::fast::FixedState>,
-    page: Page,
-    page_layer: LayerId,
+    pub(crate) page: Page,
+    pub(crate) page_layer: LayerId,
     page_templates: Map<TemplateId, u32>,
     waits: Map<WaitId, u32>,
     waits_for: Map<TaskId, Vec<WaitId>>,
@@ -187,11 +187,15 @@ impl Client {
             return *task;
         }
         let index = self.enter(&new);
+        self.add_inner(new.key, index)
+    }
+
+    pub(crate) fn add_inner(&mut self, key: Key, index: u32) -> TaskId {
         self.page.unwanted.push(index);
         let layer = self.layers.get_mut(&self.page_layer).expect("the open page");
         let Holds::Tasks(holds) = &mut layer.holds else { unreachable!("a page") };
         holds.push(0);
-        layer.keys.push(new.key);
+        layer.keys.push(key);
         layer.count += 1;
         TaskId::new(self.page_layer, index)
     }
@@ -225,6 +229,16 @@ impl Client {
     }
 
     fn enter(&mut self, new: &NewTask<'_>) -> u32 {
+        self.open_page();
+        let page = &mut self.page;
+        let template = *self.page_templates.entry(new.template).or_insert_with(|| {
+            page.templates.push(new.template);
+            page.templates.len() as u32 - 1
+        });
+        self.list(new, template)
+    }
+
+    fn open_page(&mut self) {
         if self.page.is_empty() {
             self.page_layer = self.new_layer();
             let state = LayerState {
@@ -237,12 +251,13 @@ impl Client {
             };
             self.layers.insert(self.page_layer, state);
         }
+    }
+
+    /// Lists a task in the open page.
+    pub(crate) fn list(&mut self, new: &NewTask<'_>, template: u32) -> u32 {
+        self.open_page();
         let page = &mut self.page;
         let index = page.len() as u32;
-        let template = *self.page_templates.entry(new.template).or_insert_with(|| {
-            page.templates.push(new.template);
-            page.templates.len() as u32 - 1
-        });
         page.template.push(template);
         page.keys.push(new.key);
         if let Some(name) = &new.name {

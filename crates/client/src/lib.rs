@@ -17,9 +17,10 @@
 //! - A task without a hold is released exactly once
 //!   (guarded by `a_dropped_layer_keeps_the_tasks_held_beside_it`).
 //!
-//! Reading order: `client`, `pieces`.
+//! Reading order: `client`, `exchange`, `pieces`.
 
 mod client;
+mod exchange;
 mod pieces;
 
 pub use client::{Action, Client, NewTask, WaitId};

@@ -1,10 +1,10 @@
 //! A catalog of tables, and statements over it.
 
+use crate::dialect::{self, Rewritten};
 use crate::environment::{Environment, Settings};
 use crate::files::{FileTable, FilesOptions, is_place};
 use crate::query::Query;
-use crate::dialect::{self, Rewritten};
-use crate::{EngineError, Kind, Result, functions, names};
+use crate::{EngineError, Kind, Result, functions, hot, names};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{MemTable, TableProvider};
@@ -12,7 +12,6 @@ use datafusion::common::{ParamValues, ScalarValue, TableReference};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SessionState, SessionStateDefaults};
 use datafusion::logical_expr::{CreateExternalTable, DdlStatement, LogicalPlan};
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
@@ -58,11 +57,12 @@ impl Context {
             .with_information_schema(true)
             .with_default_catalog_and_schema(CATALOG, SCHEMA)
             .with_create_default_catalog_and_schema(true);
-        tune(&mut config);
+        hot::tune(&mut config);
         let state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(environment.resources.clone())
             .with_default_features()
+            .with_physical_optimizer_rules(hot::physical_rules())
             .build();
         let session = SessionContext::new_with_state(state);
         functions::scalars().iter().for_each(|function| session.register_udf((**function).clone()));
@@ -315,12 +315,6 @@ fn reference(name: &str) -> TableReference {
     }
 }
 
-fn tune(config: &mut SessionConfig) {
-    let options = config.options_mut();
-    options.execution.listing_table_ignore_subdirectory = false;
-    options.explain.logical_plan_only = false;
-}
-
 /// The names of all functions that statements may call.
 pub fn function_names() -> Vec<String> {
     let mut names: Vec<String> = SessionStateDefaults::default_scalar_functions()
@@ -335,9 +329,4 @@ pub fn function_names() -> Vec<String> {
     names.sort();
     names.dedup();
     names
-}
-
-/// Optimizer rules for a fragment, where it runs.
-pub(crate) fn fragment_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    Vec::new()
 }

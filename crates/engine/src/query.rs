@@ -2,7 +2,7 @@
 
 use crate::distribute::{Fragment, Stage, split};
 use crate::environment::Environment;
-use crate::{EngineError, Result};
+use crate::{EngineError, Result, hot};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
@@ -173,8 +173,10 @@ impl Query {
         options.optimizer.enable_topk_dynamic_filter_pushdown = false;
         options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
         options.optimizer.prefer_existing_sort = false;
-        let state =
-            SessionStateBuilder::new_from_existing(self.state.clone()).with_config(config).build();
+        let state = SessionStateBuilder::new_from_existing(self.state.clone())
+            .with_config(config)
+            .with_physical_optimizer_rules(hot::planning_rules())
+            .build();
         let plan = async { Ok(state.create_physical_plan(&self.plan).await?) };
         split(self.environment.wait(plan, check)?)
     }

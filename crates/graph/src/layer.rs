@@ -112,6 +112,35 @@ pub struct Page {
     pub unwanted: Vec<u32>,
     /// Further templates that a task's fused steps need, by position, ascending.
     pub fused: Vec<(u32, TemplateId)>,
+    /// Positions that are exchanges, ascending: nothing runs there, their dependencies are their
+    /// writers in order, and only readers ask for them. Their template is `NO_TEMPLATE`.
+    pub exchanges: Vec<u32>,
+    /// Which parts of exchanges tasks read, by reader and place, ascending.
+    pub readings: Vec<Reading>,
+}
+
+/// The template of an exchange.
+pub const NO_TEMPLATE: u32 = u32::MAX;
+
+/// Neighboring parts of each value that an exchange has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PartRange {
+    pub start: u32,
+    pub end: u32,
+}
+
+impl PartRange {
+    pub fn one(part: u32) -> PartRange {
+        PartRange { start: part, end: part.saturating_add(1) }
+    }
+}
+
+/// A task reads these parts of the exchange that stands at `place` among its dependencies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Reading {
+    pub reader: u32,
+    pub place: u32,
+    pub parts: PartRange,
 }
 
 impl Page {
@@ -142,7 +171,20 @@ impl Page {
         self.keys.len() == n
             && ends_fit(&self.arg_ends, self.args.len())
             && ends_fit(&self.dependency_ends, self.dependencies.len())
-            && self.template.iter().all(|t| (*t as usize) < self.templates.len())
+            && (0u32..).zip(&self.template).all(|(at, template)| {
+                match self.exchanges.binary_search(&at) {
+                    Ok(_) => *template == NO_TEMPLATE,
+                    Err(_) => (*template as usize) < self.templates.len(),
+                }
+            })
+            && self.exchanges.is_sorted_by(|a, b| a < b)
+            && self.exchanges.iter().all(at_fits)
+            && self.readings.is_sorted_by(|a, b| (a.reader, a.place) < (b.reader, b.place))
+            && self.readings.iter().all(|reading| {
+                at_fits(&reading.reader)
+                    && reading.parts.start < reading.parts.end
+                    && (reading.place as usize) < self.dependencies_of(reading.reader).len()
+            })
             && self.names.iter().all(|(at, _)| at_fits(at))
             && self.options.iter().all(|(at, options)| at_fits(at) && options.is_sound())
             && self.blobs.iter().all(|(at, _)| at_fits(at))

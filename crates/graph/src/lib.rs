@@ -31,7 +31,10 @@ mod order;
 pub use blob::{Blob, LocalObject};
 pub use column::{Column, Items};
 pub use id::{ClientId, Key, LayerId, Run, TaskId, TemplateId};
-pub use layer::{Input, Layer, MapWork, Options, Page, Template, TemplateKind, Work};
+pub use layer::{
+    Input, Layer, MapWork, NO_TEMPLATE, Options, Page, PartRange, Reading, Template, TemplateKind,
+    Work,
+};
 pub use order::{Adjacency, Cycle, cull, order};
 
 #[cfg(test)]

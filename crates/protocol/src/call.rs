@@ -1,7 +1,7 @@
 //! Runs of calls, as the scheduler hands them to a worker.
 
 use crate::WorkerId;
-use rasker_graph::{Blob, Input, Key, Run, TaskId, TemplateId};
+use rasker_graph::{Blob, Input, Key, PartRange, Run, TaskId, TemplateId};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -65,6 +65,15 @@ pub struct Calls {
     pub sources: SmallVec<[Source; 2]>,
     /// An executor died under it before: it runs in an executor where nothing else does.
     pub alone: bool,
+    /// Dependencies that are exchanges, by their place, and the parts that are read of each.
+    pub reads: SmallVec<[(u32, PartRange); 1]>,
+}
+
+/// An exchange whose writers are all in memory: who has what each of them wrote, in their order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OpenExchange {
+    pub exchange: TaskId,
+    pub writers: Arc<[Source]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,11 +106,24 @@ impl Calls {
         }
     }
 
-    /// The tasks that the task at `index` reads.
+    /// The exchanges that are read, and which parts of each.
+    pub fn exchanges(&self) -> SmallVec<[(TaskId, PartRange); 1]> {
+        let CallWork::One { dependencies, .. } = &self.work else { return SmallVec::new() };
+        let read = self.reads.iter();
+        read.filter_map(|(place, parts)| Some((*dependencies.get(*place as usize)?, *parts)))
+            .collect()
+    }
+
+    /// The tasks whose whole values the task at `index` reads.
     pub fn dependencies(&self, index: u32) -> SmallVec<[TaskId; 2]> {
         let at = index - self.run.start;
         match &self.work {
-            CallWork::One { dependencies, .. } => dependencies.clone(),
+            CallWork::One { dependencies, .. } if self.reads.is_empty() => dependencies.clone(),
+            CallWork::One { dependencies, .. } => {
+                let is_plain = |place: u32| self.reads.iter().all(|(other, _)| *other != place);
+                let placed = (0..).zip(dependencies).filter(|(place, _)| is_plain(*place));
+                placed.map(|(_, task)| *task).collect()
+            }
             CallWork::Map { inputs, .. } => inputs
                 .iter()
                 .filter_map(|input| match input {

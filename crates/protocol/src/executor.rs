@@ -2,7 +2,7 @@
 //! what it reports is checked against what it was given.
 
 use crate::{Datum, Failure, Label, Value};
-use rasker_graph::{Blob, Column, Run, TaskId, Template, TemplateId};
+use rasker_graph::{Blob, Column, PartRange, Run, TaskId, Template, TemplateId};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -63,6 +63,34 @@ pub enum Given {
     /// Alive in this executor.
     Live(TaskId),
     Value(Value),
+    /// The same parts of what each writer of an exchange made, in their order.
+    Parts {
+        parts: PartRange,
+        written: Vec<Written>,
+    },
+}
+
+/// What a reader gets of one writer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Written {
+    /// The parts, cut out by their holder.
+    Piece(Piece),
+    /// All of it, as it is here anyway.
+    Whole(Value),
+}
+
+/// Neighboring parts of one value, cut out of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Piece {
+    /// Where each part ends in `data`.
+    pub ends: SmallVec<[u64; 1]>,
+    pub data: Blob,
+}
+
+impl Piece {
+    pub fn nbytes(&self) -> u64 {
+        self.ends.last().copied().unwrap_or(0)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -28,18 +28,18 @@ mod failure;
 mod message;
 pub mod probe;
 
-pub use call::{CallWork, Calls, Label, Priority, Source};
+pub use call::{CallWork, Calls, Label, OpenExchange, Priority, Source};
 pub use codec::{CodecError, decode, encode};
 pub use datum::Datum;
 pub use executor::{
-    Done, ExecutorCalls, ExecutorId, ExecutorWork, FromExecutor, Given, GivenInput, Outcome,
-    ToExecutor,
+    Done, ExecutorCalls, ExecutorId, ExecutorWork, FromExecutor, Given, GivenInput, Outcome, Piece,
+    ToExecutor, Written,
 };
 pub use failure::{Failure, FailureKind};
 pub use message::{
-    DiskStatus, Finished, FromClient, FromHolder, FromWorker, Hello, Kinds, Peer, Progress, Query,
-    Resumes, Scattered, Submit, ToClient, ToHolder, ToWorker, Tracked, Value, Welcome, WorkerHello,
-    WorkerId, WorkerStatus,
+    DiskStatus, Finished, FromClient, FromHolder, FromWorker, GotPiece, Hello, Kinds, Peer,
+    Progress, Query, Resumes, Scattered, Submit, ToClient, ToHolder, ToWorker, Tracked, Value,
+    Welcome, WorkerHello, WorkerId, WorkerStatus,
 };
 
 /// The version of the messages; peers must agree exactly.

@@ -1,7 +1,9 @@
 //! Messages between client, scheduler and worker, as a contract.
 
-use crate::{Calls, Datum, Failure, Source};
-use rasker_graph::{Blob, Column, Key, Layer, LayerId, Run, TaskId, Template, TemplateKind};
+use crate::{Calls, Datum, Failure, OpenExchange, Piece, Source};
+use rasker_graph::{
+    Blob, Column, Key, Layer, LayerId, PartRange, Run, TaskId, Template, TemplateKind,
+};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -279,8 +281,10 @@ pub enum ToWorker {
         templates: Vec<Template>,
         calls: Vec<Calls>,
         peers: Vec<Peer>,
+        /// Exchanges that the calls read, unless they were told before and have not changed.
+        exchanges: Vec<OpenExchange>,
     },
-    /// Values that nobody needs any more.
+    /// Values and exchanges that nobody needs any more.
     Free(Vec<Run>),
     /// Calls that need not run any more.
     Cancel(Vec<(Run, u32)>),
@@ -412,16 +416,36 @@ pub struct DiskStatus {
     pub n_lost: u64,
 }
 
+/// Parts of one task's value; none if it is not there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GotPiece {
+    pub task: TaskId,
+    pub parts: PartRange,
+    pub piece: Result<Option<Piece>, Arc<Failure>>,
+}
+
 /// To whoever holds values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToHolder {
-    Get { id: u64, tasks: Vec<TaskId> },
-    Put { id: u64, values: Vec<(TaskId, Value)> },
+    Get {
+        id: u64,
+        tasks: Vec<TaskId>,
+    },
+    /// Parts of values that were written to exchanges.
+    GetParts {
+        id: u64,
+        reads: Vec<(Run, PartRange)>,
+    },
+    Put {
+        id: u64,
+        values: Vec<(TaskId, Value)>,
+    },
 }
 
 /// The answers. A value that is not there is `None`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum FromHolder {
     Got { id: u64, values: Vec<(TaskId, Result<Option<Value>, Arc<Failure>>)> },
+    GotParts { id: u64, pieces: Vec<GotPiece> },
     Stored { id: u64 },
 }

@@ -7,21 +7,12 @@ use rasker_engine::arrow::buffer::Buffer;
 use rasker_engine::{
     EngineError, Environment, Fragment, FragmentRunner, Kind, Reservations, Settings, batches_of,
 };
-use rasker_graph::{Blob, Template, TemplateId};
+use rasker_exchange::{Layout, bytes_of as parted_bytes, cut};
+use rasker_graph::{Blob, PartRange, Template, TemplateId};
 use rasker_protocol::{Failure, Value};
 use rasker_runtime::{Budget, NativeCall, NativeContext, NativeInput, NativeRunner, bytes_of};
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
-
-/// What one task of a stage is told.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TaskArgs {
-    pub partition: u32,
-    /// For each slot of the fragment: how many writers it has among the inputs, and which part of
-    /// each is read.
-    pub slots: Vec<(u32, u32)>,
-}
 
 /// Runs fragments for the workers of this process.
 #[derive(Default)]
@@ -59,24 +50,22 @@ impl FragmentTasks {
         let damaged = |text: &str| EngineError::new(Kind::Internal, text);
         let fragment = self.fragment(call.template)?;
         let args = bytes_of(&Value::Encoded { blob: call.args.clone(), nbytes: 0 });
-        let args: Option<TaskArgs> = args.and_then(|args| postcard::from_bytes(&args).ok());
-        let args = args.ok_or_else(|| damaged("the arguments of a fragment are damaged"))?;
-        let mut given = call.inputs.iter();
-        let mut inputs = Vec::with_capacity(args.slots.len());
-        for (n_writers, part) in &args.slots {
-            let mut slot = Vec::with_capacity(*n_writers as usize);
-            for _ in 0..*n_writers {
-                let Some(NativeInput::Value(value)) = given.next() else {
-                    return Err(damaged("a fragment was given too few inputs"));
-                };
-                let bytes = bytes_of(value).and_then(|bytes| part_of(&bytes, *part));
-                slot.push(bytes.ok_or_else(|| damaged("an input of a fragment is damaged"))?);
+        let partition = args.and_then(|args| Some(u32::from_le_bytes(args[..].try_into().ok()?)));
+        let partition = partition.ok_or_else(|| damaged("a fragment's arguments are damaged"))?;
+        let read = |input: &NativeInput| {
+            let NativeInput::Parts(read) = input else {
+                return Err(damaged("a fragment was given a value to read"));
+            };
+            let mut of_writers = vec![bytes::Bytes::new(); read.n_writers as usize];
+            for part in &read.parts {
+                of_writers[part.writer as usize] = part.data.clone();
             }
-            inputs.push(slot);
-        }
+            Ok(of_writers)
+        };
+        let inputs = call.inputs.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let memory: Arc<dyn Reservations> = Arc::new(Account(context.budget().clone()));
         let go_on = || !context.is_cancelled();
-        let parts = self.runner()?.run(&fragment, args.partition, inputs, Some(memory), &go_on)?;
+        let parts = self.runner()?.run(&fragment, partition, inputs, Some(memory), &go_on)?;
         write_parts(&parts.0, context)
     }
 }
@@ -120,66 +109,35 @@ impl Reservations for Account {
     }
 }
 
-/// Parts side by side behind an index: a mark, their number, and where each ends.
-const MARK: &[u8; 8] = b"RSKRPART";
-/// Parts begin at multiples of this, so that columns are used where they are.
-const ALIGN: usize = 64;
-
+/// Copies parts side by side into shared memory, where other processes read them in place.
 fn write_parts(parts: &[Vec<Buffer>], context: &NativeContext<'_>) -> Result<Value, EngineError> {
-    let head = (16 + 8 * parts.len()).next_multiple_of(ALIGN);
-    let mut ends = Vec::with_capacity(parts.len());
-    let mut at = head;
-    for part in parts {
-        at = at.next_multiple_of(ALIGN);
-        at += part.iter().map(|buffer| buffer.len()).sum::<usize>();
-        ends.push(at);
-    }
-    let mut slab = context.allocate(at.max(1)).map_err(|error| {
-        EngineError::new(Kind::Memory, format!("no room for {at} bytes of rows: {error}"))
+    let nbytes = |part: &Vec<Buffer>| part.iter().map(|buffer| buffer.len() as u64).sum();
+    let layout = Layout::of(parts.iter().map(nbytes));
+    let mut slab = context.allocate(layout.nbytes()).map_err(|error| {
+        let n = layout.nbytes();
+        EngineError::new(Kind::Memory, format!("no room for {n} bytes of rows: {error}"))
     })?;
-    slab[..8].copy_from_slice(MARK);
-    slab[8..16].copy_from_slice(&(parts.len() as u64).to_le_bytes());
-    for (i, end) in ends.iter().enumerate() {
-        slab[16 + 8 * i..24 + 8 * i].copy_from_slice(&(*end as u64).to_le_bytes());
-    }
-    let mut at = head;
-    for part in parts {
-        at = at.next_multiple_of(ALIGN);
+    layout.write_index(&mut slab);
+    for (at, part) in parts.iter().enumerate() {
+        let mut place = layout.range(at as u32).start;
         for buffer in part {
-            let bytes = buffer.as_slice();
-            slab[at..at + bytes.len()].copy_from_slice(bytes);
-            at += bytes.len();
+            slab[place..place + buffer.len()].copy_from_slice(buffer);
+            place += buffer.len();
         }
     }
     Ok(context.seal(slab))
 }
 
-fn part_of(bytes: &bytes::Bytes, part: u32) -> Option<bytes::Bytes> {
-    let word = |i: usize| -> Option<usize> {
-        let bytes = bytes.get(8 + 8 * i..16 + 8 * i)?;
-        Some(u64::from_le_bytes(bytes.try_into().ok()?) as usize)
-    };
-    let n = word(0).filter(|_| bytes.starts_with(MARK))?;
-    let part = part as usize;
-    if part >= n {
-        return None;
-    }
-    let start = match part {
-        0 => 16 + 8 * n,
-        _ => word(part)?,
-    };
-    let (start, end) = (start.next_multiple_of(ALIGN), word(part + 1)?);
-    (start <= end && end <= bytes.len()).then(|| bytes.slice(start..end))
-}
-
 /// Whether an encoded value is rows of a query.
 pub fn is_rows(bytes: &[u8]) -> bool {
-    bytes.starts_with(MARK)
+    rasker_exchange::is_parted(bytes)
 }
 
 /// Rows of a query as Python gets them: a `pyarrow.Table`.
-pub fn to_table<'py>(py: Python<'py>, bytes: bytes::Bytes) -> PyResult<Bound<'py, PyAny>> {
-    let part = part_of(&bytes, 0).ok_or_else(crate::compact::damaged)?;
+pub fn to_table<'py>(py: Python<'py>, blob: &Blob) -> PyResult<Bound<'py, PyAny>> {
+    let value = Value::Encoded { blob: blob.clone(), nbytes: 0 };
+    let rows = cut(&value, PartRange::one(0)).and_then(|piece| parted_bytes(&piece.data));
+    let part = rows.map_err(|_| crate::compact::damaged())?;
     let (schema, batches) = batches_of(part).map_err(|error| crate::sql::raised(py, &error))?;
     PyTable::try_new(batches, schema)?.into_pyarrow(py)
 }

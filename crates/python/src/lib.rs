@@ -61,7 +61,7 @@ mod _native {
     #[pymodule_export]
     use crate::session::{Options, Session, register_classes};
     #[pymodule_export]
-    use crate::sql::{SqlContext, SqlQuery};
+    use crate::sql::{SqlContext, SqlQuery, Texts};
     #[pymodule_export]
     use crate::task::{current_task, rejoin, running_tasks, secede};
 

@@ -4,7 +4,6 @@ use crate::array_memory::{self, HEAD_NBYTES};
 use crate::compact::{self, BUFFERS, PICKLE};
 use crate::fragments;
 use crate::segment::SegmentBuffer;
-use bytes::Bytes;
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -166,7 +165,7 @@ pub fn decode<'py>(py: Python<'py>, blob: &Blob) -> PyResult<Bound<'py, PyAny>> 
     if let Some(segment) = blob.local::<Segment>() {
         let bytes = segment.as_slice();
         if fragments::is_rows(bytes) {
-            return fragments::to_table(py, Bytes::from_owner(Segment::clone(&segment)));
+            return fragments::to_table(py, blob);
         }
         if bytes.first() != Some(&BUFFERS) {
             return compact::Reader::new(bytes).read(py, &mut compact::Plain);
@@ -176,7 +175,7 @@ pub fn decode<'py>(py: Python<'py>, blob: &Blob) -> PyResult<Bound<'py, PyAny>> 
     }
     let Blob::Bytes(bytes) = blob else { return Err(compact::damaged()) };
     if fragments::is_rows(bytes) {
-        return fragments::to_table(py, bytes.clone());
+        return fragments::to_table(py, blob);
     }
     if bytes.first() != Some(&BUFFERS) {
         return compact::Reader::new(bytes).read(py, &mut compact::Plain);

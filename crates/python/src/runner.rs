@@ -75,6 +75,9 @@ impl PythonRunner {
                 Some(object) => Ok(object.bind(py).clone()),
                 None => Err(compact::damaged()),
             },
+            Given::Parts { .. } => Err(pyo3::exceptions::PyNotImplementedError::new_err(
+                "a Python task cannot read an exchange; let a query's last stage give it values",
+            )),
         }
     }
 

@@ -1,8 +1,8 @@
 //! The table engine as Python sees it: tables in and out through the Arrow PyCapsule interface.
 
-use crate::fragments::TaskArgs;
 use crate::handle::{Handle, KeyName};
 use crate::session::Session;
+use parking_lot::Mutex;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -13,9 +13,9 @@ use rasker_engine::arrow::datatypes::SchemaRef;
 use rasker_engine::arrow::error::ArrowError;
 use rasker_engine::{
     Batches, Context, EngineError, FilesOptions, Fragment, Kind, Parameters, Query, Reads,
-    ScalarValue, Settings, Stage,
+    ScalarValue, Settings, Stage, TextKind, text_of,
 };
-use rasker_graph::{Key, TaskId, Template, TemplateId, TemplateKind};
+use rasker_graph::{Key, PartRange, TaskId, Template, TemplateId, TemplateKind};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -195,6 +195,10 @@ impl SqlQuery {
         PySchema::new(self.0.schema())
     }
 
+    fn columns(&self) -> Vec<String> {
+        self.0.schema().fields().iter().map(|field| field.name().clone()).collect()
+    }
+
     /// All rows, in order.
     fn collect(&self, py: Python<'_>) -> PyResult<PyTable> {
         let batches = apart(py, |go_on| self.0.collect(go_on))?;
@@ -243,7 +247,6 @@ impl SqlQuery {
 
 /// Enters the tasks of all stages; those of the last one are wanted.
 fn enter(session: &Session, fragments: &[(Fragment, Stage)]) -> Vec<(TaskId, Key)> {
-    let mut written: Vec<Vec<(TaskId, Key)>> = Vec::new();
     let templates: Vec<Template> = fragments
         .iter()
         .map(|(fragment, _)| {
@@ -255,38 +258,46 @@ fn enter(session: &Session, fragments: &[(Fragment, Stage)]) -> Vec<(TaskId, Key
         })
         .collect();
     session.inner().with(|machine, _| {
+        let mut outputs: Vec<Output> = Vec::new();
         for (at, (_, stage)) in fragments.iter().enumerate() {
             let template = templates[at].id;
             machine.add_template(templates[at].clone());
             let is_last = at + 1 == fragments.len();
+            let dependencies: Vec<TaskId> =
+                stage.inputs.iter().filter_map(|(from, _)| outputs[*from].exchange).collect();
             let mut tasks = Vec::with_capacity(stage.n_tasks as usize);
             for partition in 0..stage.n_tasks {
-                let mut dependencies: Vec<TaskId> = Vec::new();
-                let slots = stage.inputs.iter().map(|(from, reads)| {
-                    dependencies.extend(written[*from].iter().map(|(task, _)| *task));
+                let part = |(place, (_, reads)): (usize, &(usize, Reads))| {
                     let part = if *reads == Reads::Part { partition } else { 0 };
-                    (written[*from].len() as u32, part)
-                });
-                let args = TaskArgs { partition, slots: slots.collect() };
-                let args = postcard::to_allocvec(&args).expect("plain data can be written");
+                    (place as u32, PartRange::one(part))
+                };
+                let reads: Vec<_> = stage.inputs.iter().enumerate().map(part).collect();
                 let key = session.new_key();
                 let new = NewTask {
                     key,
                     name: None,
                     template,
-                    args: &args,
+                    args: &partition.to_le_bytes(),
                     blob: None,
                     dependencies: &dependencies,
                     options: None,
                     fused: &[],
                 };
-                let task = if is_last { machine.submit(new) } else { machine.submit_inner(new) };
-                tasks.push((task, key));
+                tasks.push((machine.submit_reader(new, &reads, is_last), key));
             }
-            written.push(tasks);
+            let writers: Vec<TaskId> = tasks.iter().map(|(task, _)| *task).collect();
+            let exchange = (!is_last).then(|| machine.exchange(session.new_key(), &writers));
+            outputs.push(Output { tasks, exchange });
         }
-    });
-    written.pop().unwrap_or_default()
+        outputs.pop().map(|last| last.tasks).unwrap_or_default()
+    })
+}
+
+/// What a stage was entered as.
+struct Output {
+    tasks: Vec<(TaskId, Key)>,
+    /// What later stages read it through; none of the last one.
+    exchange: Option<TaskId>,
 }
 
 struct Reader {
@@ -307,5 +318,79 @@ impl Iterator for Reader {
 impl RecordBatchReader for Reader {
     fn schema(&self) -> SchemaRef {
         self.schema.clone()
+    }
+}
+
+/// Rows of an Arrow stream as pieces of text: whole for a table, by batches otherwise.
+#[pyclass(module = "rasker._native")]
+pub struct Texts {
+    /// Never shared; the lock only says so.
+    rows: Mutex<Box<dyn RecordBatchReader + Send>>,
+    kind: TextKind,
+    n_rows_max: usize,
+    is_first: bool,
+    is_done: bool,
+    n_rows: usize,
+}
+
+#[pymethods]
+impl Texts {
+    /// With `n_rows_max` 0 all rows are shown.
+    #[new]
+    #[pyo3(signature = (rows, kind, n_rows_max=0))]
+    fn new(
+        py: Python<'_>,
+        rows: PyRecordBatchReader,
+        kind: &str,
+        n_rows_max: usize,
+    ) -> PyResult<Texts> {
+        let kind = TextKind::of_name(kind).map_err(|error| raised(py, &error))?;
+        let rows = Mutex::new(rows.into_reader()?);
+        Ok(Texts { rows, kind, n_rows_max, is_first: true, is_done: false, n_rows: 0 })
+    }
+
+    /// Rows so far.
+    #[getter]
+    fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&mut self, py: Python<'_>) -> PyResult<Option<String>> {
+        py.detach(|| self.next_text()).map_err(|error| raised(py, &error))
+    }
+}
+
+impl Texts {
+    fn next_text(&mut self) -> Result<Option<String>, EngineError> {
+        if self.is_done {
+            return Ok(None);
+        }
+        let rows = self.rows.get_mut();
+        let schema = rows.schema();
+        let is_table = self.kind == TextKind::Table;
+        let mut batches = Vec::new();
+        while is_table || batches.is_empty() {
+            let Some(batch) = rows.next().transpose()? else {
+                self.is_done = true;
+                break;
+            };
+            let room = match self.n_rows_max {
+                0 => usize::MAX,
+                most => most.saturating_sub(self.n_rows),
+            };
+            self.n_rows += batch.num_rows();
+            batches.push(batch.slice(0, batch.num_rows().min(room)));
+        }
+        batches.retain(|batch: &RecordBatch| batch.num_rows() > 0);
+        if batches.is_empty() && !self.is_first {
+            return Ok(None);
+        }
+        let text = text_of(&schema, &batches, self.kind, self.is_first)?;
+        self.is_first = false;
+        Ok(Some(text))
     }
 }

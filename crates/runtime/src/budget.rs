@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 const CEILING: f64 = 0.8;
 /// So long a call waits for values to make room; a refused one goes to disk itself.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Results are not given up before so long.
+const PATIENCE_OF_RESULTS: Duration = Duration::from_secs(20);
+/// Memory may come back without a word.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// The worker is told of reservations when they have changed by this share of the limit.
 const STEP: u64 = 64;
 
@@ -101,6 +105,25 @@ impl Budget {
         }
         self.tell(&mut state, until.is_some());
         is_granted
+    }
+
+    /// Asks for room until `is_enough`, for a while: for what cannot be done with less.
+    pub(crate) fn insist(&self, nbytes: u64, mut is_enough: impl FnMut() -> bool) {
+        let until = Instant::now() + PATIENCE_OF_RESULTS;
+        let mut state = self.state.lock();
+        state.asked_nbytes += nbytes;
+        self.tell(&mut state, true);
+        while Instant::now() < until {
+            self.changed.wait_for(&mut state, LOOK_AGAIN);
+            drop(state);
+            let is_over = is_enough();
+            state = self.state.lock();
+            if is_over {
+                break;
+            }
+        }
+        state.asked_nbytes -= nbytes;
+        self.tell(&mut state, true);
     }
 
     /// Reserves memory that is taken already, whether there is room or not.

@@ -2,11 +2,12 @@
 
 use crate::worker_loop::{Input, WorkerInbox};
 use parking_lot::Mutex;
-use rasker_graph::Blob;
-use rasker_protocol::Value;
+use rasker_exchange::Index;
+use rasker_graph::{Blob, PartRange};
+use rasker_protocol::{Failure, FailureKind, GotPiece, Piece, Value};
 use rasker_store::spill::{SpillFolder, SpilledValue};
-use rasker_store::{Arena, ArenaOptions, Segment, StoreError};
-use rasker_worker::Event;
+use rasker_store::{Arena, ArenaOptions, Segment, StoreError, checksum};
+use rasker_worker::{Event, RecordRead};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,13 +22,38 @@ const SEGMENT_NBYTES_MIN: usize = 64 << 10;
 enum Job {
     Write { record: u64, value: Value },
     Read { record: u64 },
+    ReadParts { request: u64, reads: Vec<RecordRead> },
     Clean,
 }
 
 #[derive(Default)]
 struct Shelf {
-    records: Mutex<HashMap<u64, Arc<SpilledValue>>>,
+    records: Mutex<HashMap<u64, Arc<Kept>>>,
     is_closing: AtomicBool,
+}
+
+/// A record, and where its parts are if it was written to an exchange.
+struct Kept {
+    value: SpilledValue,
+    parts: Vec<KeptPart>,
+}
+
+/// Where a part lies in its value, and its checksum: the record has one of the whole only.
+struct KeptPart {
+    start: u64,
+    end: u64,
+    checksum: u64,
+}
+
+fn kept_parts(value: &[u8]) -> Vec<KeptPart> {
+    let Ok(index) = Index::open(value) else { return Vec::new() };
+    let ranges = (0..index.n_parts()).map_while(|part| index.range(part).ok());
+    let part = |range: std::ops::Range<usize>| KeptPart {
+        start: range.start as u64,
+        end: range.end as u64,
+        checksum: checksum(&value[range]),
+    };
+    ranges.map(part).collect()
 }
 
 /// See the module. Its threads start when they are first needed; all files go when it is dropped.
@@ -88,6 +114,13 @@ impl Disk {
             self.reader = self.start("rasker-disk-read");
         }
         send(self.reader.as_ref(), Job::Read { record });
+    }
+
+    pub fn read_parts(&mut self, request: u64, reads: Vec<RecordRead>) {
+        if self.reader.is_none() {
+            self.reader = self.start("rasker-disk-read");
+        }
+        send(self.reader.as_ref(), Job::ReadParts { request, reads });
     }
 
     pub fn forget(&self, record: u64) {
@@ -154,6 +187,10 @@ impl Side {
             let started = Instant::now();
             let elapsed_ns = || started.elapsed().as_nanos() as u64;
             let event = match job {
+                Job::ReadParts { request, reads } => {
+                    let pieces = reads.into_iter().map(|read| self.got_piece(read)).collect();
+                    Event::Pieces { request, pieces }
+                }
                 Job::Clean => {
                     let _ = SpillFolder::remove_leftovers(&self.parent);
                     continue;
@@ -188,17 +225,15 @@ impl Side {
             (None, Blob::Bytes(bytes)) => bytes,
             (None, Blob::Local(_)) => unreachable!("bytes of this process lie in segments"),
         };
-        let spilled = folder.write(record, &[bytes])?;
-        self.shelf.records.lock().insert(record, Arc::new(spilled));
+        let value = folder.write(record, &[bytes])?;
+        let kept = Kept { value, parts: kept_parts(bytes) };
+        self.shelf.records.lock().insert(record, Arc::new(kept));
         Ok(())
     }
 
     fn read(&self, record: u64) -> Result<Value, StoreError> {
-        let spilled = self.shelf.records.lock().get(&record).cloned();
-        let Some(spilled) = spilled else {
-            let what = "its record is gone".to_owned();
-            return Err(StoreError::Damaged { key_hash: record, what });
-        };
+        let kept = self.kept(record)?;
+        let spilled = &kept.value;
         let nbytes = spilled.len();
         let is_large = nbytes as usize >= SEGMENT_NBYTES_MIN;
         let slab = is_large.then(|| self.arena.allocate(nbytes as usize).ok()).flatten();
@@ -208,5 +243,64 @@ impl Side {
         };
         spilled.read_into(&mut slab)?;
         Ok(Value::Encoded { blob: Blob::Local(Arc::new(slab.seal())), nbytes })
+    }
+
+    fn kept(&self, record: u64) -> Result<Arc<Kept>, StoreError> {
+        let kept = self.shelf.records.lock().get(&record).cloned();
+        kept.ok_or_else(|| {
+            let what = "its record is gone".to_owned();
+            StoreError::Damaged { key_hash: record, what }
+        })
+    }
+
+    fn got_piece(&self, (record, task, parts): RecordRead) -> GotPiece {
+        let unreadable = |text: String| {
+            let text = format!("parts {}..{} cannot be read: {text}", parts.start, parts.end);
+            Arc::new(Failure::new(FailureKind::Exception, format!("{task:?}"), text))
+        };
+        let piece = match self.read_piece(record, parts) {
+            Ok(Some(piece)) => Ok(Some(piece)),
+            Ok(None) => Err(unreadable("its value has no such parts".to_owned())),
+            // It is computed again.
+            Err(_) => Ok(None),
+        };
+        GotPiece { task, parts, piece }
+    }
+
+    /// Reads neighboring parts and nothing else of a record; none if it has no such parts.
+    fn read_piece(&self, record: u64, range: PartRange) -> Result<Option<Piece>, StoreError> {
+        let kept = self.kept(record)?;
+        let parts = kept.parts.get(range.start as usize..range.end as usize);
+        let Some(parts @ [first, ..]) = parts else { return Ok(None) };
+        let end = parts.last().expect("there is a first").end;
+        let from = first.start - first.start % SpilledValue::BLOCK_NBYTES;
+        let place = |at: u64| (at - from) as usize;
+        let read = |content: &mut [u8]| {
+            kept.value.read_range(from, content)?;
+            let is_whole =
+                |p: &KeptPart| checksum(&content[place(p.start)..place(p.end)]) == p.checksum;
+            if parts.iter().all(is_whole) {
+                return Ok(());
+            }
+            let what = "a part of it does not match its checksum".to_owned();
+            Err(StoreError::Damaged { key_hash: record, what })
+        };
+        let (nbytes, wanted) = (place(end), place(first.start)..place(end));
+        let is_large = nbytes >= SEGMENT_NBYTES_MIN;
+        let slab = is_large.then(|| self.arena.allocate(nbytes).ok()).flatten();
+        let data = match slab {
+            Some(mut slab) => {
+                read(&mut slab)?;
+                Blob::Local(Arc::new(slab.seal().slice(wanted)))
+            }
+            None => {
+                let mut content = vec![0; nbytes];
+                read(&mut content)?;
+                content.drain(..wanted.start);
+                content.into()
+            }
+        };
+        let ends = parts.iter().map(|part| part.end - first.start).collect();
+        Ok(Some(Piece { ends, data }))
     }
 }

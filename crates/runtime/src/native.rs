@@ -7,11 +7,12 @@
 use crate::budget::Budget;
 use crate::runner::{Runner, Sink};
 use parking_lot::Mutex;
+use rasker_exchange::{PartedError, PartsRead, parts_of};
 use rasker_graph::{Blob, Run, TaskId, Template, TemplateId};
 use rasker_protocol::{
     Datum, ExecutorCalls, ExecutorWork, Failure, FailureKind, Given, GivenInput, Label, Value,
 };
-use rasker_store::{Arena, Segment, Slab, StoreError};
+use rasker_store::{Arena, Slab, StoreError};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -50,17 +51,14 @@ pub struct NativeCall {
 pub enum NativeInput {
     /// A column of one value, or bytes in the encoding of whoever made it.
     Value(Value),
+    /// The parts that it reads of an exchange.
+    Parts(PartsRead),
 }
 
 /// The bytes of an encoded value, where they are: nothing is copied.
 pub fn bytes_of(value: &Value) -> Option<bytes::Bytes> {
     let Value::Encoded { blob, .. } = value else { return None };
-    match blob {
-        Blob::Bytes(bytes) => Some(bytes.clone()),
-        Blob::Local(_) => {
-            Some(bytes::Bytes::from_owner(Segment::clone(&*blob.local::<Segment>()?)))
-        }
-    }
+    rasker_exchange::bytes_of(blob).ok()
 }
 
 type OnCancel = Box<dyn FnOnce() + Send>;
@@ -111,7 +109,24 @@ impl NativeContext<'_> {
     ///
     /// If the worker's limit or the system has no more.
     pub fn allocate(&self, nbytes: usize) -> Result<Slab, StoreError> {
-        self.core.arena.allocate(nbytes)
+        let (arena, budget) = (&self.core.arena, &self.core.budget);
+        // It counts as reserved until it is taken; values make room for it meanwhile.
+        let is_reserved = budget.try_reserve(nbytes as u64);
+        let mut taken = arena.allocate(nbytes);
+        if taken.is_err() {
+            let again = || match arena.allocate(nbytes) {
+                _ if self.is_cancelled() => true,
+                result => {
+                    taken = result;
+                    taken.is_ok()
+                }
+            };
+            budget.insist(nbytes as u64, again);
+        }
+        if is_reserved {
+            budget.release(nbytes as u64);
+        }
+        taken
     }
 
     /// Ends writing and makes a value of it.
@@ -184,9 +199,13 @@ impl NativeCore {
         let outcome = match context.is_cancelled() {
             true => Err(context.cancelled()),
             false => {
-                let call = native_call(calls, index);
                 // What a panic leaves half done belongs to the call alone.
-                let run = AssertUnwindSafe(|| self.runner.run(call, &context));
+                let run = AssertUnwindSafe(|| {
+                    let unreadable =
+                        |error: PartedError| context.failure(format!("cannot be read: {error}"));
+                    let call = native_call(calls, index).map_err(unreadable)?;
+                    self.runner.run(call, &context)
+                });
                 catch_unwind(run).unwrap_or_else(|panic| Err(panicked(&context, &*panic)))
             }
         };
@@ -199,33 +218,35 @@ impl NativeCore {
     }
 }
 
-fn native_call(calls: &ExecutorCalls, index: u32) -> NativeCall {
+fn native_call(calls: &ExecutorCalls, index: u32) -> Result<NativeCall, PartedError> {
     let at = index - calls.run.start;
     let (args, inputs) = match &calls.work {
         ExecutorWork::One { args, given } => (args, given.iter().map(native_input).collect()),
         ExecutorWork::Map { inputs, constants } => {
             let input = |input: &GivenInput| match input {
                 GivenInput::Values(column) => {
-                    NativeInput::Value(Value::Column(column.slice(at, 1)))
+                    Ok(NativeInput::Value(Value::Column(column.slice(at, 1))))
                 }
                 GivenInput::Each(given) => native_input(&given[at as usize]),
             };
             (constants, inputs.iter().map(input).collect())
         }
     };
-    NativeCall {
+    let inputs: Result<Vec<NativeInput>, PartedError> = inputs;
+    Ok(NativeCall {
         task: TaskId::new(calls.run.layer, index),
         attempt: calls.attempt,
         template: calls.template,
         label: calls.label.clone(),
         args: args.clone(),
-        inputs,
-    }
+        inputs: inputs?,
+    })
 }
 
-fn native_input(given: &Given) -> NativeInput {
+fn native_input(given: &Given) -> Result<NativeInput, PartedError> {
     match given {
-        Given::Value(value) => NativeInput::Value(value.clone()),
+        Given::Value(value) => Ok(NativeInput::Value(value.clone())),
+        Given::Parts { parts, written } => Ok(NativeInput::Parts(parts_of(written, *parts)?)),
         Given::Live(task) => unreachable!("{task:?} lives in an executor of another kind"),
     }
 }

@@ -4,8 +4,8 @@ use crate::routes::parse_route;
 use crate::wire::{Outlet, outlet, pump};
 use crate::worker_loop::WorkerHandle;
 use parking_lot::Mutex;
-use rasker_graph::TaskId;
-use rasker_protocol::{Failure, FromHolder, Hello, ToHolder, Value, WorkerId, encode};
+use rasker_graph::{PartRange, Run, TaskId};
+use rasker_protocol::{Failure, FromHolder, GotPiece, Hello, ToHolder, Value, WorkerId, encode};
 use rasker_transport::{Address, Credentials, LinkOptions, TlsClient, connect};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -61,6 +61,21 @@ impl Readers {
         match self.ask(worker, address, id, message).await {
             Some(FromHolder::Got { values, .. }) => values,
             _ => tasks.into_iter().map(|task| (task, Ok(None))).collect(),
+        }
+    }
+
+    /// Parts of values of a worker; those that could not be had are not among them.
+    pub async fn get_parts(
+        &self,
+        worker: WorkerId,
+        address: &str,
+        reads: Vec<(Run, PartRange)>,
+    ) -> Vec<GotPiece> {
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let message = ToHolder::GetParts { id, reads };
+        match self.ask(worker, address, id, message).await {
+            Some(FromHolder::GotParts { pieces, .. }) => pieces,
+            _ => Vec::new(),
         }
     }
 
@@ -136,7 +151,9 @@ impl Readers {
         let answers = pending.clone();
         tokio::spawn(async move {
             pump(receiver, |message: FromHolder| {
-                let (FromHolder::Got { id, .. } | FromHolder::Stored { id }) = &message;
+                let (FromHolder::Got { id, .. }
+                | FromHolder::GotParts { id, .. }
+                | FromHolder::Stored { id }) = &message;
                 if let Some(answer) = answers.lock().remove(id) {
                     let _ = answer.send(message);
                 }

@@ -7,11 +7,17 @@ use crate::memory::{CoreMemory, LOOK_EVERY, look_after, process_nbytes};
 use crate::native::{NativeCore, NativeRunner};
 use crate::readers::Readers;
 use crate::wire::Outlet;
+use rasker_exchange::cut;
 use rasker_graph::{TaskId, TemplateKind};
-use rasker_protocol::{ExecutorId, FromExecutor, FromHolder, FromWorker, ToHolder, ToWorker};
+use rasker_protocol::{
+    ExecutorId, Failure, FailureKind, FromExecutor, FromHolder, FromWorker, GotPiece, ToHolder,
+    ToWorker,
+};
 use rasker_store::{Arena, ArenaOptions};
 use rasker_transport::LinkOptions;
-use rasker_worker::{Action, Event, Measured, ReaderId, Worker, WorkerOptions};
+use rasker_worker::{
+    Action, Event, HeldPart, Measured, PartReply, ReaderId, Worker, WorkerOptions,
+};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -270,13 +276,7 @@ impl Loop {
                         executor.close();
                     }
                 }
-                Action::Reply(reader, message) => {
-                    if let Some(answer) = self.local.remove(&reader) {
-                        let _ = answer.send(message);
-                    } else if let Some(outlet) = self.remote.get(&reader) {
-                        outlet(message);
-                    }
-                }
+                Action::Reply(reader, message) => self.reply(reader, message),
                 Action::Fetch { worker, address, tasks } => {
                     let (readers, inbox) = (self.around.readers.clone(), self.handle.inbox.clone());
                     tokio::spawn(async move {
@@ -286,6 +286,18 @@ impl Loop {
                         let event = Event::Fetched { worker, values: values.collect() };
                         let _ = inbox.send(Input::Event(event));
                     });
+                }
+                Action::FetchParts { request, worker, address, reads } => {
+                    let (readers, inbox) = (self.around.readers.clone(), self.handle.inbox.clone());
+                    tokio::spawn(async move {
+                        let pieces = readers.get_parts(worker, &address, reads).await;
+                        let _ = inbox.send(Input::Event(Event::Pieces { request, pieces }));
+                    });
+                }
+                Action::ReadParts { request, reads } => self.disk.read_parts(request, reads),
+                Action::ReplyParts { reader, id, parts } => {
+                    let pieces = parts.into_iter().map(got_piece).collect();
+                    self.reply(reader, FromHolder::GotParts { id, pieces });
                 }
                 Action::PeerGone { worker } => {
                     let readers = self.around.readers.clone();
@@ -302,6 +314,14 @@ impl Loop {
                 Action::Log(text) => eprintln!("rasker worker {}: {text}", self.around.name),
                 Action::Close { reason } => self.ended = Some(reason),
             }
+        }
+    }
+
+    fn reply(&mut self, reader: ReaderId, message: FromHolder) {
+        if let Some(answer) = self.local.remove(&reader) {
+            let _ = answer.send(message);
+        } else if let Some(outlet) = self.remote.get(&reader) {
+            outlet(message);
         }
     }
 
@@ -330,4 +350,18 @@ impl Loop {
             }
         }
     }
+}
+
+/// Cuts what a reader asked for out of a value that is here as a whole.
+fn got_piece(reply: PartReply) -> GotPiece {
+    let PartReply { task, parts, part } = reply;
+    let piece = part.and_then(|part| match part {
+        None => Ok(None),
+        Some(HeldPart::Piece(piece)) => Ok(Some(piece)),
+        Some(HeldPart::Whole(value)) => cut(&value, parts).map(Some).map_err(|error| {
+            let text = format!("parts {}..{} cannot be read: {error}", parts.start, parts.end);
+            Arc::new(Failure::new(FailureKind::Exception, format!("{task:?}"), text))
+        }),
+    });
+    GotPiece { task, parts, piece }
 }

@@ -1,5 +1,6 @@
 //! Native tasks beside those of a toy that stands for Python.
 
+#[allow(dead_code)]
 #[path = "toy/native.rs"]
 mod native;
 #[path = "toy/toy.rs"]

@@ -181,7 +181,7 @@ impl Scheduler {
         self.table.dependencies(task, &mut dependencies);
         let nbytes = dependencies.iter().map(|dependency| match self.state(*dependency) {
             State::Memory { nbytes, .. } => f64::from(nbytes),
-            _ => 0.0,
+            _ => f64::from(self.part_nbytes(*dependency)),
         });
         if worker.is_filled_by(nbytes.sum()) { Depth::Threads } else { depth }
     }

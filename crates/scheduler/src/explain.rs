@@ -43,7 +43,7 @@ impl Scheduler {
             if let State::Waiting { missing } = self.state(task) {
                 let mut inputs = TaskList::new();
                 self.table.dependencies(task, &mut inputs);
-                let is_missing = |t: &TaskRef| !matches!(self.state(*t), State::Memory { .. });
+                let is_missing = |t: &TaskRef| !self.state(*t).is_there();
                 next = inputs.into_iter().find(is_missing);
                 let first = next.map_or(String::new(), |input| self.key_text(input));
                 line = match missing {
@@ -71,6 +71,7 @@ impl Scheduler {
                 Some(worker) => format!("is in memory on {}", worker.hello.address),
                 None => "is in memory".to_owned(),
             },
+            State::Open { .. } => "is open: all that is to be read is in memory".to_owned(),
             State::Failed { failure } => format!("failed: {}", self.failure(failure).text),
             State::Alias { .. } | State::Forgotten => "is not wanted by anybody".to_owned(),
         }

@@ -30,7 +30,7 @@ impl Scheduler {
                 if state.is_active() {
                     *waiting.entry(dependency).or_default() += 1;
                 }
-                if !matches!(self.state(dependency), State::Memory { .. }) {
+                if !self.state(dependency).is_there() {
                     missing += 1;
                 }
             }
@@ -179,7 +179,12 @@ impl Scheduler {
         let here = |worker: WorkerId| self.worker(worker).is_some();
         let ok = match state {
             State::Waiting { missing: m } => m == missing && m > 0,
-            State::Ready => missing == 0,
+            State::Ready => missing == 0 && !self.table.is_exchange(task),
+            State::Open { .. } => {
+                let record = self.table.task(task);
+                let is_needed = record.is_wanted() || record.waiting_dependents > 0;
+                missing == 0 && is_needed && self.table.is_exchange(task)
+            }
             State::Processing { worker } => here(worker),
             State::Memory { holder, .. } => {
                 here(holder)

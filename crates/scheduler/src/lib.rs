@@ -40,6 +40,7 @@
 mod dispatch;
 mod errands;
 mod event;
+mod exchange;
 mod explain;
 mod health;
 mod invariants;

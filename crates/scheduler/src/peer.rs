@@ -7,7 +7,8 @@ use hashbrown::HashSet;
 use rasker_graph::{ClientId, Options, Run, TemplateId};
 use rasker_protocol::probe::mutant;
 use rasker_protocol::{
-    Calls, Failure, Finished, Peer, ToClient, ToWorker, WorkerHello, WorkerId, WorkerStatus,
+    Calls, Failure, Finished, OpenExchange, Peer, ToClient, ToWorker, WorkerHello, WorkerId,
+    WorkerStatus,
 };
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -60,6 +61,8 @@ pub(crate) struct Worker {
     pub known: HashSet<TemplateId, foldhash::fast::FixedState>,
     /// The one of them that was used last.
     pub taught: Option<TemplateId>,
+    /// Open exchanges that it knows, and in which version.
+    pub exchanges: Map<TaskRef, u32>,
     /// It was asked for calls back, and has finished none since: what it gave back may come to it
     /// again, so asking at once would go round in circles.
     pub retracting: bool,
@@ -73,6 +76,7 @@ pub(crate) struct Worker {
     pub calls: Vec<Calls>,
     pub templates: Vec<rasker_graph::Template>,
     pub peers: Vec<Peer>,
+    pub opened: Vec<OpenExchange>,
     pub out: Vec<ToWorker>,
 }
 
@@ -99,6 +103,8 @@ impl Worker {
             calls: Vec::new(),
             templates: Vec::new(),
             peers: Vec::new(),
+            exchanges: Map::default(),
+            opened: Vec::new(),
             out: Vec::new(),
         }
     }

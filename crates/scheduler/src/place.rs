@@ -53,7 +53,7 @@ impl Scheduler {
         entry.priority.keeps = !dependencies.iter().any(|input| self.would_go(*input));
         let near = match dependencies.is_empty() {
             true => self.next_in_stretch(),
-            false => self.best_holder(&dependencies),
+            false => self.best_holder(task, &dependencies),
         };
         match near.filter(|worker| self.runs(*worker, task)) {
             Some(worker) => {
@@ -162,7 +162,12 @@ impl Scheduler {
     }
 
     /// The worker that holds most bytes of the inputs; of several, the one with least to do.
-    fn best_holder(&self, dependencies: &[TaskRef]) -> Option<WorkerId> {
+    fn best_holder(&self, task: TaskRef, dependencies: &[TaskRef]) -> Option<WorkerId> {
+        // Parts come from everywhere: only what is larger than them decides where to read them.
+        let parts: f32 = match self.reads(task).is_empty() {
+            true => 0.0,
+            false => dependencies.iter().map(|input| self.part_nbytes(*input)).sum(),
+        };
         let mut held: SmallVec<[(WorkerId, f32); 4]> = SmallVec::new();
         let has_copies = !self.table.replicas.is_empty();
         for dependency in dependencies.iter().take(16) {
@@ -180,6 +185,7 @@ impl Scheduler {
                 self.worker(*worker).expect("a holder is alive").takes_work()
             });
         }
+        held.retain(|(_, nbytes)| *nbytes > parts);
         if let [(only, _)] = held[..] {
             return Some(only);
         }

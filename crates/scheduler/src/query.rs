@@ -269,6 +269,7 @@ impl Scheduler {
         for id in self.alive.clone() {
             let worker = self.worker_mut(id).expect("alive");
             worker.known.clear();
+            worker.exchanges.clear();
             worker.taught = None;
             worker.out.push(ToWorker::Restart);
         }

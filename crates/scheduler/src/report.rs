@@ -103,7 +103,10 @@ impl Scheduler {
     pub(crate) fn template_of(&self, task: TaskRef) -> Option<TemplateIx> {
         match &self.table.layer(task.layer).recipe {
             Recipe::Map(map) => Some(map.template),
-            Recipe::Page(page) => Some(page.templates[page.task(task.index).template as usize]),
+            // Exchanges have none.
+            Recipe::Page(page) => {
+                page.templates.get(page.task(task.index).template as usize).copied()
+            }
             Recipe::Data { .. } => None,
         }
     }
@@ -317,6 +320,9 @@ impl Scheduler {
             let mut dependencies = TaskList::new();
             self.table.dependencies(task, &mut dependencies);
             gone.extend(dependencies.into_iter().map(|dependency| (dependency, worker)));
+        }
+        if let Some(task) = current {
+            self.reread(task, inputs);
         }
         let named = inputs.iter().filter_map(|(id, holder)| Some((self.table.find(*id)?, *holder)));
         gone.extend(named);

@@ -69,6 +69,8 @@ pub struct Scheduler {
     pub(crate) classes: Vec<Class>,
     pub(crate) todo: Vec<Step>,
     pub(crate) n_submitted: u64,
+    /// Versions given to open exchanges.
+    pub(crate) n_openings: u32,
     pub(crate) n_stale: u64,
     pub(crate) questions: Map<u64, Question>,
     pub(crate) n_questions: u64,
@@ -112,6 +114,7 @@ impl Scheduler {
             classes: Vec::new(),
             todo: Vec::new(),
             n_submitted: 0,
+            n_openings: 0,
             n_stale: 0,
             questions: Map::default(),
             n_questions: 0,
@@ -217,9 +220,14 @@ impl Scheduler {
             let worker = self.workers[id.0 as usize].as_deref_mut().expect("alive");
             if !worker.peers.is_empty() && !worker.out.is_empty() {
                 // What is to be copied comes from peers that it has to know first.
-                let (templates, calls) = (Vec::new(), Vec::new());
                 let peers = std::mem::take(&mut worker.peers);
-                out.push(Action::ToWorker(id, ToWorker::Compute { templates, calls, peers }));
+                let message = ToWorker::Compute {
+                    templates: Vec::new(),
+                    calls: Vec::new(),
+                    peers,
+                    exchanges: Vec::new(),
+                };
+                out.push(Action::ToWorker(id, message));
             }
             out.extend(worker.out.drain(..).map(|message| Action::ToWorker(id, message)));
             if !worker.calls.is_empty() || !worker.peers.is_empty() {
@@ -227,6 +235,7 @@ impl Scheduler {
                     templates: std::mem::take(&mut worker.templates),
                     calls: std::mem::take(&mut worker.calls),
                     peers: std::mem::take(&mut worker.peers),
+                    exchanges: std::mem::take(&mut worker.opened),
                 };
                 out.push(Action::ToWorker(id, message));
             }

@@ -34,6 +34,7 @@ impl Scheduler {
             work: CallWork::Map { inputs: inputs.collect(), constants: map.constants.clone() },
             sources: SmallVec::new(),
             alone: false,
+            reads: SmallVec::new(),
         };
         self.teach(id, template);
         let worker = self.workers[id.0 as usize].as_deref_mut().expect("alive");
@@ -71,7 +72,12 @@ impl Scheduler {
         for step in &fused {
             self.teach(id, *step);
         }
+        let reads = self.reads(task);
+        if !reads.is_empty() {
+            self.teach_exchanges(id, task);
+        }
         let calls = Calls {
+            reads,
             run: self.table.id(task).run(),
             attempt: u32::from(self.table.task(task).attempt),
             priority: entry.priority,
@@ -174,10 +180,11 @@ impl Scheduler {
                 Label { name: map.name.clone(), key: map.key, layer: true, text: None }
             }
             Recipe::Page(page) => {
-                let template = self.template_of(task).expect("a page has templates");
+                let template = self.template_of(task);
+                let name = template.map(|ix| self.templates.get(ix).template.name.clone());
                 let text = page.names.binary_search_by_key(&task.index, |(index, _)| *index);
                 Label {
-                    name: self.templates.get(template).template.name.clone(),
+                    name: name.unwrap_or_else(|| "exchange".into()),
                     key: page.task(task.index).key,
                     layer: false,
                     text: text.ok().map(|at| page.names[at].1.clone()),

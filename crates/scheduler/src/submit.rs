@@ -127,6 +127,8 @@ impl Scheduler {
             options: std::mem::take(&mut page.options),
             args: std::mem::take(&mut page.args).into(),
             blobs: std::mem::take(&mut page.blobs),
+            exchanges: std::mem::take(&mut page.exchanges),
+            readings: std::mem::take(&mut page.readings),
             // Filled task by task: a task may depend on earlier ones of its own page.
             dependencies: Vec::with_capacity(page.dependencies.len()),
         })
@@ -229,7 +231,9 @@ impl Scheduler {
         let (mut reads, mut others) = (TaskList::new(), TaskList::new());
         self.table.dependencies(task, &mut reads);
         self.table.dependencies(other, &mut others);
-        reads == others && self.table.args(task) == self.table.args(other)
+        reads == others
+            && self.table.args(task) == self.table.args(other)
+            && self.reads(task) == self.reads(other)
     }
 
     /// An unwanted alias has served its purpose once its page is resolved.

@@ -6,7 +6,7 @@
 use crate::template::TemplateIx;
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
-use rasker_graph::{Blob, ClientId, Column, Key, LayerId, Options, Run, TaskId};
+use rasker_graph::{Blob, ClientId, Column, Key, LayerId, Options, Reading, Run, TaskId};
 use rasker_protocol::{Priority, WorkerId};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -39,6 +39,12 @@ pub(crate) enum State {
         holder: WorkerId,
         nbytes: f32,
     },
+    /// An exchange whose writers are all in memory.
+    Open {
+        /// Changes with every change of where the parts are.
+        version: u32,
+        nbytes: f32,
+    },
     Failed {
         failure: u32,
     },
@@ -52,7 +58,14 @@ pub(crate) enum State {
 impl State {
     /// Whether the task still needs its inputs.
     pub fn is_active(self) -> bool {
-        matches!(self, State::Waiting { .. } | State::Ready | State::Processing { .. })
+        matches!(
+            self,
+            State::Waiting { .. } | State::Ready | State::Processing { .. } | State::Open { .. }
+        )
+    }
+    /// Whether dependents can begin, as far as this task goes.
+    pub fn is_there(self) -> bool {
+        matches!(self, State::Memory { .. } | State::Open { .. })
     }
     pub fn is_processing(self) -> bool {
         matches!(self, State::Processing { .. })
@@ -66,7 +79,7 @@ impl State {
             State::Waiting { .. } => "waiting",
             State::Ready => "queued",
             State::Processing { .. } => "processing",
-            State::Memory { .. } => "memory",
+            State::Memory { .. } | State::Open { .. } => "memory",
             State::Failed { .. } => "erred",
             State::Alias { .. } => "alias",
             State::Forgotten => "forgotten",
@@ -165,6 +178,9 @@ pub(crate) struct PageRecipe {
     pub blobs: Vec<(u32, Blob)>,
     pub dependencies: Vec<TaskRef>,
     pub fused: Vec<(u32, TemplateIx)>,
+    /// Positions that are exchanges, and which parts of exchanges tasks read.
+    pub exchanges: Vec<u32>,
+    pub readings: Vec<Reading>,
 }
 
 /// What is kept of a listed task, side by side: in a large graph each separate column would be
@@ -456,6 +472,15 @@ impl Table {
                     }
                 }
             }
+        }
+    }
+
+    pub fn is_exchange(&self, task: TaskRef) -> bool {
+        match &self.layer(task.layer).recipe {
+            Recipe::Page(page) if !page.exchanges.is_empty() => {
+                page.exchanges.binary_search(&task.index).is_ok()
+            }
+            _ => false,
         }
     }
 

@@ -52,7 +52,11 @@ impl Scheduler {
         self.table.task(task).state
     }
 
-    fn each_dependent(&mut self, task: TaskRef, mut f: impl FnMut(&mut Scheduler, TaskRef)) {
+    pub(crate) fn each_dependent(
+        &mut self,
+        task: TaskRef,
+        mut f: impl FnMut(&mut Scheduler, TaskRef),
+    ) {
         let mut dependents = TaskList::new();
         self.table.dependents(task, &mut dependents);
         for dependent in dependents {
@@ -68,14 +72,19 @@ impl Scheduler {
         }
     }
 
-    fn wake(&mut self, task: TaskRef) {
+    pub(crate) fn wake(&mut self, task: TaskRef) {
         if let State::Waiting { missing } = self.state(task) {
             if missing > 1 {
                 self.set(task, State::Waiting { missing: missing - 1 });
             } else {
-                self.make_ready(task);
+                self.begin(task);
             }
         }
+    }
+
+    /// All inputs are there.
+    fn begin(&mut self, task: TaskRef) {
+        if self.table.is_exchange(task) { self.open(task) } else { self.make_ready(task) }
     }
 
     /// Plans to make a value: its inputs are needed from now on.
@@ -91,10 +100,13 @@ impl Scheduler {
         self.set(task, State::Waiting { missing: u32::MAX });
         let mut missing = 0;
         let mut failed = None;
+        let is_exchange = self.table.is_exchange(task);
+        let mut is_nested = false;
         self.each_dependency(task, |s, dependency| {
             s.table.task_mut(dependency).waiting_dependents += 1;
+            is_nested |= is_exchange && s.table.is_exchange(dependency);
             match s.state(dependency) {
-                State::Memory { .. } => {}
+                State::Memory { .. } | State::Open { .. } => {}
                 State::Failed { failure } if !mutant("failed-input-awaited") => {
                     sometimes("a task was entered over a failed input");
                     failed = Some(failure);
@@ -107,10 +119,13 @@ impl Scheduler {
                 }
             }
         });
-        if let Some(failure) = failed {
+        if is_nested {
+            let failure = self.nested_failure(task);
+            self.fail_later(task, failure);
+        } else if let Some(failure) = failed {
             self.fail_later(task, failure);
         } else if missing == 0 {
-            self.make_ready(task);
+            self.begin(task);
         } else {
             self.set(task, State::Waiting { missing });
         }
@@ -159,6 +174,9 @@ impl Scheduler {
         self.set(task, State::Failed { failure });
         if state.is_active() {
             self.release_inputs(task);
+        }
+        if self.table.is_exchange(task) {
+            self.close(task);
         }
         let reason = self.failure(failure).clone();
         if reason.kind == FailureKind::Cancelled && !mutant("cancelled-key-joined") {
@@ -224,9 +242,12 @@ impl Scheduler {
                 // Its worker may keep the value while a call reads it: the next one is told apart.
                 self.table.task_mut(task).attempt += 1;
             }
-            State::Waiting { .. } | State::Ready => {
+            State::Waiting { .. } | State::Ready | State::Open { .. } => {
                 self.set(task, State::Released);
                 self.release_inputs(task);
+                if self.table.is_exchange(task) {
+                    self.close(task);
+                }
             }
             State::Processing { worker } => {
                 sometimes("a task was let go while it was with a worker");
@@ -376,18 +397,12 @@ impl Scheduler {
             if !mutant("moved-value-not-told") {
                 self.report(task);
             }
+            self.moved(task);
             return;
         }
         self.set(task, State::Released);
         self.table.task_mut(task).attempt += 1;
-        self.each_dependent(task, |s, dependent| match s.state(dependent) {
-            State::Waiting { missing } => s.set(dependent, State::Waiting { missing: missing + 1 }),
-            State::Ready if !mutant("ready-without-input") => {
-                sometimes("a ready task lost an input");
-                s.set(dependent, State::Waiting { missing: 1 });
-            }
-            _ => {}
-        });
+        self.each_dependent(task, Scheduler::miss);
         let record = self.table.task(task);
         if record.is_wanted() || record.waiting_dependents > 0 {
             self.todo.push(Step::Compute(task));

@@ -116,6 +116,15 @@ impl Scheduler {
             }
             return;
         };
+        if self.table.is_exchange(task) {
+            let text = "an exchange has no value; ask for the tasks that read it";
+            let failure =
+                Arc::new(Failure::new(FailureKind::Unpicklable, format!("{key:?}"), text));
+            if let Some(client) = self.clients.get_mut(&client) {
+                client.tell_failed(name.run(), failure);
+            }
+            return;
+        }
         self.table.layer_mut(task.layer).expand(task.index + 1);
         let recipe = Recipe::Data { keys: vec![Key(0)], names: vec!["".into()] };
         let mut state = Table::new_layer(name.layer, client, 1, recipe);

@@ -214,11 +214,11 @@ impl Executor {
     fn inputs(&mut self, work: &ExecutorWork, at: u32, task: TaskId) -> (i64, Vec<i64>) {
         let mut inputs = Vec::new();
         let mut arg = 0;
+        let is_native = self.kind == TemplateKind::Native;
         let mut take = |given: &Given| match self.given(given) {
             Some(value) => inputs.push(value),
             None => self.complaints.push(format!("{task:?} runs without its input {given:?}")),
         };
-        let is_native = self.kind == TemplateKind::Native;
         let mut objects = 0;
         let mut take = |given: &Given| {
             objects += u32::from(matches!(given, Given::Value(Value::Object { .. })));

@@ -30,6 +30,8 @@ pub struct Descriptor {
 #[derive(Clone)]
 pub struct Segment {
     sealed: Arc<Sealed>,
+    /// A part of it, counted from its begin.
+    part: Option<(usize, usize)>,
 }
 
 struct Sealed {
@@ -67,35 +69,49 @@ impl Drop for Lease {
 impl Segment {
     pub(crate) fn new(memory: Arc<RegionMemory>, offset: usize, len: usize, lease: Lease) -> Self {
         let sealed = Sealed { memory, offset, len, checksum: OnceLock::new(), _lease: lease };
-        Self { sealed: Arc::new(sealed) }
+        Self { sealed: Arc::new(sealed), part: None }
+    }
+
+    /// Some of these bytes, with a lease on all of them.
+    pub fn slice(&self, range: std::ops::Range<usize>) -> Segment {
+        assert!(range.start <= range.end && range.end <= self.len(), "a slice within the segment");
+        let start = self.part.map_or(0, |(start, _)| start) + range.start;
+        Segment { sealed: self.sealed.clone(), part: Some((start, range.len())) }
+    }
+
+    /// Where it begins in its region, and how long it is.
+    fn place(&self) -> (usize, usize) {
+        let Sealed { offset, len, .. } = &*self.sealed;
+        self.part.map_or((*offset, *len), |(start, len)| (offset + start, len))
     }
 
     pub fn as_slice(&self) -> &[u8] {
-        let Sealed { memory, offset, len, .. } = &*self.sealed;
+        let (offset, len) = self.place();
+        let memory = &self.sealed.memory;
         // SAFETY: the range lies within the mapping, which `memory` keeps. In an own region nobody
         // writes to a sealed range while a lease is out. A foreign region cannot shrink, and its
         // owner, which is of our own making and holds a lease for us, does not write to a sealed
         // range; an owner that breaks this rule can make us read other bytes, which readers must
         // take as untrusted anyway, but nothing outside the range.
-        unsafe { std::slice::from_raw_parts(memory.mapping().at(*offset), *len) }
+        unsafe { std::slice::from_raw_parts(memory.mapping().at(offset), len) }
     }
 
     /// The first byte, for the owner of a shared slab.
     pub(crate) fn start(&self) -> *mut u8 {
-        self.sealed.memory.mapping().at(self.sealed.offset)
+        self.sealed.memory.mapping().at(self.place().0)
     }
 
     pub fn len(&self) -> usize {
-        self.sealed.len
+        self.place().1
     }
 
     pub fn is_empty(&self) -> bool {
-        self.sealed.len == 0
+        self.len() == 0
     }
 
     pub fn descriptor(&self) -> Descriptor {
-        let Sealed { memory, offset, len, .. } = &*self.sealed;
-        Descriptor { region: memory.id(), offset: *offset as u64, len: *len as u64 }
+        let (offset, len) = self.place();
+        Descriptor { region: self.sealed.memory.id(), offset: offset as u64, len: len as u64 }
     }
 
     /// The region's file descriptor, to be sent to a process that has not seen this region yet.
@@ -110,13 +126,17 @@ impl Segment {
 
     /// The checksum of the bytes, computed when first asked for.
     pub fn checksum(&self) -> u64 {
-        *self.sealed.checksum.get_or_init(|| checksum(self.as_slice()))
+        match self.part {
+            Some(_) => checksum(self.as_slice()),
+            None => *self.sealed.checksum.get_or_init(|| checksum(self.as_slice())),
+        }
     }
 
     /// Maps just this range as memory that can be written to without anybody else seeing it. It
     /// holds a lease.
     pub fn map_private(&self) -> Result<PrivateMap, StoreError> {
-        let Sealed { memory, offset, len, .. } = &*self.sealed;
+        let (offset, len) = self.place();
+        let memory = &self.sealed.memory;
         // A segment of another process need not start at a page.
         let skipped = offset % rustix::param::page_size();
         let mapping = Mapping::new(
@@ -126,10 +146,10 @@ impl Segment {
             Access::Private,
         )
         .map_err(|errno| StoreError::system("cannot map a segment", errno))?;
-        if *len <= POPULATE_NBYTES_MAX {
+        if len <= POPULATE_NBYTES_MAX {
             mapping.advise(0, mapping.len(), Harmless::PopulateRead);
         }
-        Ok(PrivateMap { mapping, skipped, len: *len, segment: self.clone() })
+        Ok(PrivateMap { mapping, skipped, len, segment: self.clone() })
     }
 }
 

@@ -203,6 +203,20 @@ impl SpilledValue {
         self.read_content(&file, content)
     }
 
+    /// Ranges are read from a multiple of so many bytes on.
+    pub const BLOCK_NBYTES: u64 = BLOCK_NBYTES as u64;
+
+    /// Fills `content` with the bytes of the value from `start` on, a multiple of `BLOCK_NBYTES`.
+    /// There is a checksum of the whole only, so whoever reads ranges keeps one of each.
+    pub fn read_range(&self, start: u64, content: &mut [u8]) -> Result<(), StoreError> {
+        assert!(start.is_multiple_of(Self::BLOCK_NBYTES), "a range begins with a block");
+        let end = start + content.len() as u64;
+        assert!(end <= self.header.len, "a range within the value");
+        let file = self.open_checked()?;
+        let at = Self::BLOCK_NBYTES + start;
+        file.read_from(at, content, |_| {}).map_err(|error| self.unreadable(error))
+    }
+
     /// Opens the file and compares its size and header with what was written.
     fn open_checked(&self) -> Result<BlockFile, StoreError> {
         let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;

@@ -3,13 +3,14 @@
 use crate::event::Action;
 use crate::executor::{Executor, FEED_NS};
 use crate::held::Form;
-use crate::worker::{Waiting, Worker};
+use crate::parts::Absent;
+use crate::worker::Worker;
 use rasker_graph::{Input, Run, TaskId, TemplateKind};
 use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{
     CallWork, Calls, Done, ExecutorCalls, ExecutorId, ExecutorWork, Failure, FailureKind,
-    FromExecutor, FromWorker, Given, GivenInput, Outcome, Priority, Progress, ToExecutor, Value,
-    WorkerId,
+    FromExecutor, FromWorker, Given, GivenInput, Outcome, Piece, Priority, Progress, ToExecutor,
+    Value, WorkerId,
 };
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ const UNKNOWN_NS: f64 = FEED_NS;
 
 type ReadyKey = (Priority, u64, u32);
 
-fn ready_key(calls: &Calls) -> ReadyKey {
+pub(crate) fn ready_key(calls: &Calls) -> ReadyKey {
     (calls.priority, calls.run.layer.0, calls.run.start)
 }
 
@@ -28,7 +29,11 @@ impl Worker {
     pub(crate) fn admit(&mut self, calls: Calls) {
         let kind = self.kind_of(calls.template);
         if !self.options.runs.has(kind) {
-            return self.refuse(&calls, kind);
+            return self.refuse(&calls, format!("it was given to a worker that runs no {kind:?}"));
+        }
+        if kind == TemplateKind::Python && !calls.reads.is_empty() {
+            let why = "an exchange is read by native tasks only, until Python can read parts";
+            return self.refuse(&calls, why.to_owned());
         }
         if self.labels.len() > 4096 {
             self.labels.pop_first();
@@ -49,7 +54,12 @@ impl Worker {
                 }
             }
         }
-        if missing.is_empty() {
+        let absent = self.absent_parts(&calls);
+        if self.lacks_exchanges(&calls, &absent) {
+            return;
+        }
+        // Parts of values that live in an executor are asked for when the call's turn has come.
+        if missing.is_empty() && !absent.is_to_be_asked_for() {
             self.ready.insert(ready_key(&calls), calls);
             return;
         }
@@ -72,19 +82,15 @@ impl Worker {
         if !homeless.is_empty() {
             return self.give_up(&calls, &homeless);
         }
-        self.n_waiting += 1;
-        let number = self.n_waiting;
-        for input in &missing {
-            self.wanted_by.entry(*input).or_default().push(number);
-        }
-        self.waiting.insert(number, Waiting { calls, missing });
+        self.wait_for(calls, missing, absent);
     }
 
     /// Calls that nothing here can run fail, as they would wait for ever.
-    fn refuse(&mut self, calls: &Calls, kind: TemplateKind) {
-        let text = format!("a {kind:?} task was given to a worker that runs none");
-        let failure = Failure::new(FailureKind::Exception, calls.label.of(calls.run.start), text);
-        let (run, attempt, failure) = (calls.run, calls.attempt, Arc::new(failure));
+    fn refuse(&mut self, calls: &Calls, why: String) {
+        let key = calls.label.of(calls.run.start);
+        let text = format!("task \"{key}\" cannot run: {why}");
+        let failure = Arc::new(Failure::new(FailureKind::Exception, key, text));
+        let (run, attempt) = (calls.run, calls.attempt);
         self.progress.push(Progress::Failed { run, attempt, failure });
     }
 
@@ -110,6 +116,7 @@ impl Worker {
     /// Calls that waited for inputs are gone.
     pub(crate) fn waits_no_more(&mut self, number: u64) {
         let Some(waiting) = self.waiting.remove(&number) else { return };
+        self.drop_pieces(&waiting.calls);
         for input in waiting.missing {
             if let Some(numbers) = self.wanted_by.get_mut(&input) {
                 numbers.retain(|other| *other != number);
@@ -135,9 +142,8 @@ impl Worker {
                 let calls = waiting.calls.clone();
                 self.waits_no_more(number);
                 self.give_up(&calls, &[input]);
-            } else if waiting.missing.is_empty() {
-                let Waiting { calls, .. } = self.waiting.remove(&number).expect("just seen");
-                self.ready.insert(ready_key(&calls), calls);
+            } else {
+                self.move_on(number);
             }
         }
     }
@@ -226,6 +232,21 @@ impl Worker {
         let id = self.executors[at].id;
         let mut missing = hashbrown::HashSet::default();
         let mut reads = SmallVec::new();
+        let absent = self.absent_parts(&calls);
+        if self.lacks_exchanges(&calls, &absent) {
+            return;
+        }
+        if !absent.is_empty() {
+            missing.extend(absent.live.iter().copied());
+            missing.extend(
+                calls
+                    .dependencies(calls.run.start)
+                    .into_iter()
+                    .filter(|task| !matches!(self.held.get(*task), Some(Form::Value(_)))),
+            );
+            return self.wait_for_exports(calls, missing, absent);
+        }
+        let mut pieces_nbytes = 0;
         if !self.governor.is_empty() {
             for index in calls.run.indices() {
                 let inputs = calls.dependencies(index);
@@ -233,8 +254,22 @@ impl Worker {
             }
         }
         let work = match &calls.work {
-            CallWork::One { args, dependencies } => {
+            CallWork::One { args, dependencies } if calls.reads.is_empty() => {
                 let given = dependencies.iter().map(|task| self.given(*task, id, &mut missing));
+                ExecutorWork::One { args: args.clone(), given: given.collect() }
+            }
+            CallWork::One { args, dependencies } => {
+                let number = (TaskId::new(calls.run.layer, calls.run.start), calls.attempt);
+                let mut pieces = self.pieces.get(&number).cloned().unwrap_or_default();
+                pieces_nbytes = pieces.values().map(Piece::nbytes).sum();
+                let given = (0..).zip(dependencies).map(|(place, task)| {
+                    match calls.reads.iter().find(|(other, _)| *other == place) {
+                        Some((_, parts)) => {
+                            self.given_parts(*task, *parts, &mut pieces, &mut reads)
+                        }
+                        None => self.given(*task, id, &mut missing),
+                    }
+                });
                 ExecutorWork::One { args: args.clone(), given: given.collect() }
             }
             CallWork::Map { inputs, constants } => {
@@ -255,8 +290,10 @@ impl Worker {
             }
         };
         if !missing.is_empty() {
-            return self.wait_for_exports(calls, missing);
+            return self.wait_for_exports(calls, missing, Absent::default());
         }
+        // They are counted until the call is done.
+        self.pieces.remove(&(TaskId::new(calls.run.layer, calls.run.start), calls.attempt));
         let executor = &mut self.executors[at];
         executor.alone = calls.alone;
         executor.teach(calls.template, &self.templates);
@@ -264,11 +301,12 @@ impl Worker {
             executor.teach(*step, &self.templates);
         }
         let Calls { run, attempt, template, label, .. } = calls;
-        executor.give(ExecutorCalls { run, attempt, template, label, work }, reads);
+        let calls = ExecutorCalls { run, attempt, template, label, work };
+        executor.give(calls, reads, pieces_nbytes);
     }
 
     /// Whether a value is here as bytes, and large enough to matter; live ones are pinned anyway.
-    fn is_large_here(&self, task: TaskId) -> bool {
+    pub(crate) fn is_large_here(&self, task: TaskId) -> bool {
         self.governor.get(task).is_some() && matches!(self.held.get(task), Some(Form::Value(_)))
     }
 
@@ -300,10 +338,11 @@ impl Worker {
         &mut self,
         calls: Calls,
         missing: hashbrown::HashSet<TaskId, foldhash::fast::FixedState>,
+        absent: Absent,
     ) {
         let mut gone: SmallVec<[TaskId; 2]> = SmallVec::new();
         if !self.can_hold_inputs(&calls) {
-            return;
+            return self.drop_pieces(&calls);
         }
         let mut inputs: SmallVec<[TaskId; 4]> = missing.iter().copied().collect();
         inputs.sort_unstable();
@@ -322,13 +361,10 @@ impl Worker {
         }
         if !gone.is_empty() {
             gone.sort_unstable();
+            self.drop_pieces(&calls);
             return self.give_up(&calls, &gone);
         }
-        self.n_waiting += 1;
-        for input in &missing {
-            self.wanted_by.entry(*input).or_default().push(self.n_waiting);
-        }
-        self.waiting.insert(self.n_waiting, Waiting { calls, missing });
+        self.wait_for(calls, missing, absent);
     }
 
     pub(crate) fn export(&mut self, task: TaskId, executor: ExecutorId, value: Option<Value>) {
@@ -392,6 +428,8 @@ impl Worker {
             self.n_disbelieved += 1;
             return;
         };
+        self.governor.pieces_nbytes -= given.pieces_nbytes;
+        let executor = self.executor_mut(id).expect("just seen");
         if attempt > 0 && !matches!(outcome, Outcome::Live { .. }) {
             // Nothing of an earlier attempt is to stay.
             run.tasks().for_each(|task| executor.drop_value(task));
@@ -461,6 +499,7 @@ impl Worker {
         let mut any = false;
         for (_, calls) in std::mem::take(&mut self.ready) {
             any = true;
+            self.drop_pieces(&calls);
             if mutant("retraction-forgotten") {
                 continue;
             }
@@ -486,9 +525,10 @@ impl Worker {
     fn on_recalled(&mut self, id: ExecutorId, runs: Vec<(Run, u32)>) {
         let executor = self.executor_mut(id).expect("just seen");
         executor.recalling = false;
-        let mut back = Vec::new();
+        let (mut back, mut pieces_nbytes) = (Vec::new(), 0);
         for (run, attempt) in runs {
-            if executor.take(run, attempt).is_some() {
+            if let Some(given) = executor.take(run, attempt) {
+                pieces_nbytes += given.pieces_nbytes;
                 if attempt > 0 {
                     // It was to take the place of an earlier value, which nobody drops else.
                     run.tasks().for_each(|task| executor.drop_value(task));
@@ -497,6 +537,7 @@ impl Worker {
                 back.push(Progress::Retracted { run, attempt });
             }
         }
+        self.governor.pieces_nbytes -= pieces_nbytes;
         self.progress.extend(back);
     }
 
@@ -507,6 +548,7 @@ impl Worker {
             self.ready.iter().filter(|(_, calls)| matches(calls)).map(|(key, _)| *key).collect();
         for key in keys {
             let calls = self.ready.remove(&key).expect("just listed");
+            self.drop_pieces(&calls);
             for part in without(calls, run) {
                 self.ready.insert(ready_key(&part), part);
             }
@@ -544,6 +586,10 @@ impl Worker {
     pub(crate) fn free(&mut self, run: Run) {
         if !mutant("free-ignored") {
             self.let_go(run);
+            // An exchange goes by itself, as nothing else has its name.
+            if !self.exchanges.is_empty() {
+                self.exchanges.retain(|exchange, _| !run.contains(*exchange));
+            }
         }
     }
 
@@ -558,6 +604,8 @@ impl Worker {
         let Some(at) = self.executors.iter().position(|executor| executor.id == id) else { return };
         let executor = self.executors.remove(at);
         let doomed = self.doomed.take_if(|doom| doom.executor == id);
+        let pieces_nbytes = executor.given.iter().map(|given| given.pieces_nbytes).sum::<u64>();
+        self.governor.pieces_nbytes -= pieces_nbytes;
         let blamed = blamed(&executor, running, self.options.nthreads);
         let is_alone = blamed.iter().map(|(run, _)| run.count).sum::<u32>() == 1;
         for &(run, attempt) in &blamed {

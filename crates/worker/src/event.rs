@@ -1,10 +1,11 @@
 //! Everything that can happen to a worker, and everything it can ask for.
 
 use crate::governor::Measured;
-use rasker_graph::{TaskId, TemplateKind};
+use crate::parts::{PartReply, RecordRead};
+use rasker_graph::{PartRange, Run, TaskId, TemplateKind};
 use rasker_protocol::{
-    ExecutorId, FromExecutor, FromHolder, FromWorker, ToExecutor, ToHolder, ToWorker, Value,
-    WorkerId,
+    ExecutorId, FromExecutor, FromHolder, FromWorker, GotPiece, ToExecutor, ToHolder, ToWorker,
+    Value, WorkerId,
 };
 
 /// Somebody who asks for values, for as long as its connection lasts.
@@ -42,6 +43,12 @@ pub enum Event {
     Fetched {
         worker: WorkerId,
         values: Vec<(TaskId, Option<Value>)>,
+    },
+    /// The answer to `FetchParts` or `ReadParts`; what could not be had is not among them, or is
+    /// `None`.
+    Pieces {
+        request: u64,
+        pieces: Vec<GotPiece>,
     },
     /// The connection to the scheduler ended, and is to be made anew.
     SchedulerLost,
@@ -86,6 +93,24 @@ pub enum Action {
         worker: WorkerId,
         address: String,
         tasks: Vec<TaskId>,
+    },
+    /// Answered by `Pieces`, also when the peer is gone.
+    FetchParts {
+        request: u64,
+        worker: WorkerId,
+        address: String,
+        reads: Vec<(Run, PartRange)>,
+    },
+    /// Read parts of spilled values, and nothing else of them; answered by `Pieces`.
+    ReadParts {
+        request: u64,
+        reads: Vec<RecordRead>,
+    },
+    /// The answer to `GetParts`, once parts are cut out of the values that are here as a whole.
+    ReplyParts {
+        reader: ReaderId,
+        id: u64,
+        parts: Vec<PartReply>,
     },
     /// Nothing is to be expected of this peer any more.
     PeerGone {

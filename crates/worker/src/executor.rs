@@ -21,12 +21,14 @@ pub(crate) struct Given {
     pub is_cancelled: bool,
     /// Live and large values that the calls read.
     pub reads: SmallVec<[TaskId; 2]>,
+    /// Pieces of exchanges that the call reads, bytes.
+    pub pieces_nbytes: u64,
 }
 
 fn live(input: &Input) -> Option<TaskId> {
     match input {
         Input::Live(task) => Some(*task),
-        Input::Value(_) => None,
+        Input::Value(_) | Input::Parts { .. } => None,
     }
 }
 
@@ -103,7 +105,12 @@ impl Executor {
     }
 
     /// `reads` are inputs in shared memory, which must not leave either.
-    pub fn give(&mut self, calls: ExecutorCalls, mut reads: SmallVec<[TaskId; 2]>) {
+    pub fn give(
+        &mut self,
+        calls: ExecutorCalls,
+        mut reads: SmallVec<[TaskId; 2]>,
+        pieces_nbytes: u64,
+    ) {
         self.n_given += calls.run.count;
         match &calls.work {
             ExecutorWork::One { given, .. } => reads.extend(given.iter().filter_map(live)),
@@ -119,7 +126,9 @@ impl Executor {
         // The value of this attempt takes the place of an earlier one that is still read.
         self.dropped.retain(|task| !(calls.run.contains(*task) && self.pins.contains_key(task)));
         let (run, attempt, template) = (calls.run, calls.attempt, calls.template);
-        self.given.push_back(Given { run, attempt, template, is_cancelled: false, reads });
+        let is_cancelled = false;
+        let given = Given { run, attempt, template, is_cancelled, reads, pieces_nbytes };
+        self.given.push_back(given);
         self.calls.push(calls);
     }
 

@@ -142,6 +142,8 @@ pub(crate) struct Governor {
     pub measured: Measured,
     /// What native calls have reserved or ask for, bytes.
     pub native_nbytes: u64,
+    /// Pieces of exchanges that calls in hand read.
+    pub pieces_nbytes: u64,
     /// A call ended since the last measurement; what executors had when one ended.
     pub has_ended: bool,
     floor: (Vec<(ExecutorId, u64)>, u64),
@@ -378,7 +380,7 @@ impl Governor {
     pub fn used(&self, held: &Held) -> u64 {
         let measured = self.measured.total().saturating_sub(self.left_nbytes);
         // Reserved memory counts before it is filled, and is measured from then on.
-        let promised = held.nbytes.saturating_add(self.native_nbytes);
+        let promised = held.nbytes.saturating_add(self.native_nbytes + self.pieces_nbytes);
         (measured + self.shared_nbytes).max(promised).saturating_add(self.coming_nbytes)
     }
 
@@ -386,7 +388,7 @@ impl Governor {
     fn excess(&self, held: &Held) -> u64 {
         let target = self.options.share(self.options.target);
         let values = held.nbytes + self.coming_nbytes + self.wanted_nbytes;
-        let needed = values.saturating_add(self.native_nbytes);
+        let needed = values.saturating_add(self.native_nbytes + self.pieces_nbytes);
         let beyond = needed.saturating_sub(target);
         let used = self.used(held) + self.wanted_nbytes;
         let measured = if used > self.options.share(self.options.spill) {

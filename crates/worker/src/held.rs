@@ -97,6 +97,15 @@ impl Held {
         })
     }
 
+    /// The tasks of a run whose values are held.
+    pub fn within(&self, run: Run) -> Vec<TaskId> {
+        let Some(layer) = self.layers.get(&run.layer) else { return Vec::new() };
+        let from = layer.range(..=run.start).next_back().map_or(run.start, |(start, _)| *start);
+        let stretches = layer.range(from..run.end().max(from));
+        let held = stretches.map(|(start, s)| Run::new(run.layer, *start, s.count));
+        held.filter_map(|held| held.intersect(run)).flat_map(Run::tasks).collect()
+    }
+
     /// A single value takes another form.
     pub fn replace(&mut self, task: TaskId, form: Form) {
         let layer = self.layers.get_mut(&task.layer);

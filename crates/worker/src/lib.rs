@@ -30,7 +30,7 @@
 //! - A damaged record is never handed out: its value counts as lost
 //!   (guarded by `a_damaged_record_is_a_lost_value`).
 //!
-//! Reading order: `event`, `worker`, `calls`, `values`, `held`, `membership`, `executor`,
+//! Reading order: `event`, `worker`, `calls`, `values`, `parts`, `held`, `membership`, `executor`,
 //! `governor`, `spilling`, `invariants`.
 
 mod calls;
@@ -40,12 +40,14 @@ mod governor;
 mod held;
 mod invariants;
 mod membership;
+mod parts;
 mod spilling;
 mod values;
 mod worker;
 
 pub use event::{Action, Event, ReaderId};
 pub use governor::{Measured, MemoryOptions};
+pub use parts::{HeldPart, PartReply, RecordRead};
 pub use worker::{Worker, WorkerOptions};
 
 pub(crate) type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;

@@ -33,6 +33,7 @@ impl Worker {
             self.to_fetch.remove(worker);
             out.push(Action::PeerGone { worker: *worker });
         }
+        self.parts_are_lost_with(gone);
         let lost = self.fetching.iter().filter(|(_, worker)| gone.contains(worker));
         let mut lost: Vec<TaskId> = lost.map(|(task, _)| *task).collect();
         lost.sort_unstable();
@@ -61,6 +62,7 @@ impl Worker {
         }
         self.fetching.clear();
         self.to_fetch.clear();
+        self.forget_exchanges();
         self.copying.clear();
         self.peers.clear();
         for executor in &mut self.executors {

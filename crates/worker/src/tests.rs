@@ -31,7 +31,18 @@ fn calls(run: Run, attempt: u32, work: CallWork) -> Calls {
     let label = Label { name: "inc".into(), key: Key(1), layer: true, text: None };
     let (template, fused, sources) = (TemplateId(1), smallvec![], smallvec![]);
     let priority = Priority::default();
-    Calls { run, attempt, priority, template, fused, label, work, sources, alone: false }
+    Calls {
+        run,
+        attempt,
+        priority,
+        template,
+        fused,
+        label,
+        work,
+        sources,
+        alone: false,
+        reads: smallvec![],
+    }
 }
 
 fn map(run: Run, attempt: u32) -> Calls {
@@ -44,7 +55,7 @@ pub(crate) fn reader(run: Run, input: TaskId) -> Calls {
 }
 
 pub(crate) fn compute(worker: &mut Worker, calls: Vec<Calls>) -> Vec<Action> {
-    let message = ToWorker::Compute { templates: vec![], calls, peers: vec![] };
+    let message = ToWorker::Compute { templates: vec![], calls, peers: vec![], exchanges: vec![] };
     after(worker, Event::FromScheduler(message))
 }
 

@@ -54,6 +54,7 @@ impl Worker {
                 }
                 out.push(Action::Reply(reader, FromHolder::Stored { id }));
             }
+            ToHolder::GetParts { id, reads } => self.on_get_parts(reader, id, reads, out),
             ToHolder::Get { id, tasks } => self.on_get(reader, local, id, &tasks, out),
         }
     }
@@ -66,7 +67,7 @@ impl Worker {
         tasks: &[TaskId],
         out: &mut Vec<Action>,
     ) {
-        let mut request = Request { reader, id, left: 0, values: Vec::new() };
+        let mut request = Request::new(reader, id);
         let number = self.n_requests;
         self.n_requests += 1;
         for &task in tasks {

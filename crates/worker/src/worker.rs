@@ -5,14 +5,16 @@ use crate::event::{Action, Event, ReaderId};
 use crate::executor::Executor;
 use crate::governor::{Governor, MemoryOptions};
 use crate::held::Held;
+use crate::parts::{PartReply, PartsFor, PieceKey, Pieces, RecordRead};
 use crate::spilling::Doom;
 use hashbrown::HashSet;
-use rasker_graph::{Run, TaskId, Template, TemplateId, TemplateKind};
+use rasker_graph::{PartRange, Run, TaskId, Template, TemplateId, TemplateKind};
 use rasker_protocol::{
-    Calls, Datum, ExecutorId, FromHolder, FromWorker, Kinds, Label, Priority, Progress, ToExecutor,
-    ToWorker, Value, WorkerId, WorkerStatus,
+    Calls, Datum, ExecutorId, FromHolder, FromWorker, Kinds, Label, Priority, Progress, Source,
+    ToExecutor, ToWorker, Value, WorkerId, WorkerStatus,
 };
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// How a worker is set up.
 #[derive(Clone, Debug)]
@@ -31,6 +33,8 @@ pub struct WorkerOptions {
 pub(crate) struct Waiting {
     pub calls: Calls,
     pub missing: HashSet<TaskId, foldhash::fast::FixedState>,
+    /// Requests for parts that are not answered.
+    pub n_requests: u32,
 }
 
 /// A reader's request that waits for exports.
@@ -39,6 +43,24 @@ pub(crate) struct Request {
     pub id: u64,
     pub left: u32,
     pub values: Vec<(TaskId, Result<Option<Value>, std::sync::Arc<rasker_protocol::Failure>>)>,
+    /// It asks for parts: those at hand, and those of values whose bytes are being made.
+    pub is_of_parts: bool,
+    pub parts: Vec<PartReply>,
+    pub awaited: Vec<PieceKey>,
+}
+
+impl Request {
+    pub fn new(reader: ReaderId, id: u64) -> Request {
+        Request {
+            reader,
+            id,
+            left: 0,
+            values: Vec::new(),
+            is_of_parts: false,
+            parts: Vec::new(),
+            awaited: Vec::new(),
+        }
+    }
 }
 
 /// See the crate's essay.
@@ -61,6 +83,14 @@ pub struct Worker {
     pub(crate) requests: Map<u64, Request>,
     pub(crate) n_requests: u64,
     pub(crate) requests_for: Map<TaskId, Vec<u64>>,
+    /// Who has what was written to open exchanges, in the order of the writers.
+    pub(crate) exchanges: Map<TaskId, Arc<[Source]>>,
+    /// Pieces that came for calls which are not given to an executor yet.
+    pub(crate) pieces: Map<(TaskId, u32), Pieces>,
+    pub(crate) parts_requests: Map<u64, PartsFor>,
+    pub(crate) n_parts_requests: u64,
+    pub(crate) parts_to_fetch: BTreeMap<WorkerId, Vec<(u64, Vec<(Run, PartRange)>)>>,
+    pub(crate) to_read: Vec<(u64, Vec<RecordRead>)>,
     pub(crate) peers: Map<WorkerId, String>,
     pub(crate) executors: Vec<Executor>,
     pub(crate) n_executors: u32,
@@ -100,6 +130,12 @@ impl Worker {
             requests: Map::default(),
             n_requests: 0,
             requests_for: Map::default(),
+            exchanges: Map::default(),
+            pieces: Map::default(),
+            parts_requests: Map::default(),
+            n_parts_requests: 0,
+            parts_to_fetch: BTreeMap::new(),
+            to_read: Vec::new(),
             peers: Map::default(),
             executors: Vec::new(),
             n_executors: 0,
@@ -144,6 +180,7 @@ impl Worker {
                 self.requests.retain(|_, request| request.reader != reader);
             }
             Event::Fetched { worker, values } => self.on_fetched(worker, values),
+            Event::Pieces { request, pieces } => self.on_pieces(request, pieces, out),
             Event::Spilled { record, nbytes, result } => {
                 self.on_spilled(record, nbytes, result, out)
             }
@@ -165,12 +202,15 @@ impl Worker {
 
     fn on_scheduler(&mut self, message: ToWorker, out: &mut Vec<Action>) {
         match message {
-            ToWorker::Compute { templates, calls, peers } => {
+            ToWorker::Compute { templates, calls, peers, exchanges } => {
                 for template in templates {
                     self.templates.insert(template.id, template);
                 }
                 for peer in peers {
                     self.peers.insert(peer.worker, peer.address);
+                }
+                for open in exchanges {
+                    self.exchanges.insert(open.exchange, open.writers);
                 }
                 for calls in calls {
                     self.admit(calls);
@@ -261,6 +301,7 @@ impl Worker {
         self.fetching.clear();
         self.copying.clear();
         self.to_fetch.clear();
+        self.forget_exchanges();
         self.exporting.clear();
         self.labels.clear();
         self.progress.clear();
@@ -295,10 +336,14 @@ impl Worker {
     fn turn(&mut self, out: &mut Vec<Action>) {
         self.feed();
         self.govern(out);
-        for (worker, tasks) in self.fetches_now() {
-            let address = self.peers.get(&worker).cloned().unwrap_or_default();
-            out.push(Action::Fetch { worker, address, tasks });
+        let may_fetch = self.may_fetch();
+        if may_fetch {
+            for (worker, tasks) in std::mem::take(&mut self.to_fetch) {
+                let address = self.peers.get(&worker).cloned().unwrap_or_default();
+                out.push(Action::Fetch { worker, address, tasks });
+            }
         }
+        self.ask_for_parts(may_fetch, out);
         for executor in &mut self.executors {
             let id = executor.id;
             executor.speak(|message| out.push(Action::ToExecutor(id, message)));
@@ -311,16 +356,16 @@ impl Worker {
         }
     }
 
-    /// What is to be fetched now: where memory is short, what runs or leaves comes first.
-    fn fetches_now(&mut self) -> BTreeMap<WorkerId, Vec<TaskId>> {
+    /// Where memory is short, what runs or leaves comes before what is to be fetched.
+    fn may_fetch(&self) -> bool {
         let can_wait = self.is_running() || self.governor.is_moving();
-        if can_wait && self.governor.is_tight(&self.held) {
-            return BTreeMap::new();
-        }
-        std::mem::take(&mut self.to_fetch)
+        !(can_wait && self.governor.is_tight(&self.held))
     }
 
     pub(crate) fn reply(&mut self, request: Request, out: &mut Vec<Action>) {
+        if request.is_of_parts {
+            return out.push(Worker::reply_parts(request));
+        }
         let Request { reader, id, values, .. } = request;
         out.push(Action::Reply(reader, FromHolder::Got { id, values }));
     }
@@ -364,6 +409,9 @@ impl Worker {
             && self.exporting.is_empty()
             && self.wanted_by.is_empty()
             && self.requests.is_empty()
+            && self.exchanges.is_empty()
+            && self.pieces.is_empty()
+            && self.parts_requests.is_empty()
             && self.governor.is_empty()
             && self.executors.iter().all(|executor| executor.given.is_empty())
     }
@@ -373,7 +421,7 @@ impl Worker {
         let given: usize = self.executors.iter().map(|executor| executor.given.len()).sum();
         format!(
             "{:?}, {} ready, {} waiting, {} on their way, {} exported, {} wanted, {} requests, \
-             {given} given",
+             {given} given, {} exchanges, {} pieces, {} requests for parts",
             self.held,
             self.ready.len(),
             self.waiting.len(),
@@ -381,6 +429,9 @@ impl Worker {
             self.exporting.len(),
             self.wanted_by.len(),
             self.requests.len(),
+            self.exchanges.len(),
+            self.pieces.len(),
+            self.parts_requests.len(),
         )
     }
 }

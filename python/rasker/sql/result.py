@@ -42,7 +42,7 @@ class Result:
     @property
     def columns(self) -> list[str]:
         """Names of the columns, in order."""
-        return list(self.schema.names)
+        return self._query.columns()
 
     def _table(self) -> Any:
         if self._kept is not None:

@@ -89,7 +89,7 @@ impl FragmentRunner {
     /// What an optimizer can do only where the plan runs.
     fn improve(&self, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         let config = self.state.config_options();
-        let rules = crate::context::fragment_rules();
+        let rules = crate::hot::rules();
         let improved = rules.iter().try_fold(plan, |plan, rule| rule.optimize(plan, config));
         Ok(improved?)
     }

@@ -1,0 +1,441 @@
+//! Parts of exchanges: a reader's parts are brought together here, and those of values that are
+//! held here are handed to readers elsewhere.
+//!
+//! ```text
+//!   what a writer made is ...      its parts ...
+//!   here, in memory                are cut out by whoever runs the reader
+//!   here, on disk                  are read, and nothing else of it
+//!   elsewhere                      are asked for, in one request to each holder
+//! ```
+
+use crate::Map;
+use crate::event::{Action, ReaderId};
+use crate::held::Form;
+use crate::worker::{Request, Waiting, Worker};
+use rasker_graph::{PartRange, Run, TaskId};
+use rasker_protocol::probe::{mutant, sometimes};
+use rasker_protocol::{
+    Calls, Failure, Given, GotPiece, Piece, Progress, Source, Value, WorkerId, Written,
+};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub(crate) type PieceKey = (TaskId, PartRange);
+
+/// Pieces that came for one call.
+pub(crate) type Pieces = Map<PieceKey, Piece>;
+
+/// Parts of a spilled value: its record, and what is read of it.
+pub type RecordRead = (u64, TaskId, PartRange);
+
+/// Who waits for the answer to a request for parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PartsFor {
+    /// A call that waits, and whom the parts were asked of; nobody if they are on disk here.
+    Call { number: u64, from: Option<WorkerId> },
+    /// A reader's request.
+    Reader { number: u64 },
+}
+
+/// A part, or the value that it is to be cut from by whoever performs the reply.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HeldPart {
+    Piece(Piece),
+    Whole(Value),
+}
+
+/// One part of an answer to `ToHolder::GetParts`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PartReply {
+    pub task: TaskId,
+    pub parts: PartRange,
+    /// None if the value is not here.
+    pub part: Result<Option<HeldPart>, Arc<Failure>>,
+}
+
+/// What of a call's parts is not at hand.
+#[derive(Default)]
+pub(crate) struct Absent {
+    on_disk: Vec<RecordRead>,
+    elsewhere: BTreeMap<WorkerId, Vec<(Run, PartRange)>>,
+    /// In the heap of an executor: bytes are to be made first.
+    pub live: Vec<TaskId>,
+    /// Exchanges of which this worker was told nothing.
+    unknown: Vec<TaskId>,
+}
+
+impl Absent {
+    /// Whether anything has to be asked for now.
+    pub fn is_to_be_asked_for(&self) -> bool {
+        !self.on_disk.is_empty() || !self.elsewhere.is_empty()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.on_disk.is_empty() && self.elsewhere.is_empty() && self.live.is_empty()
+    }
+}
+
+impl Worker {
+    /// Parts that a call reads and that are neither here in memory nor brought already.
+    pub(crate) fn absent_parts(&self, calls: &Calls) -> Absent {
+        let mut absent = Absent::default();
+        let reader = TaskId::new(calls.run.layer, calls.run.start);
+        let brought = self.pieces.get(&(reader, calls.attempt));
+        for (exchange, parts) in calls.exchanges() {
+            let Some(writers) = self.exchanges.get(&exchange) else {
+                absent.unknown.push(exchange);
+                continue;
+            };
+            for source in writers.iter() {
+                for writer in source.run.tasks() {
+                    if brought.is_some_and(|pieces| pieces.contains_key(&(writer, parts))) {
+                        continue;
+                    }
+                    match self.held.get(writer) {
+                        Some(Form::Value(Value::Object { .. }) | Form::Live { .. }) => {
+                            absent.live.push(writer);
+                        }
+                        Some(Form::Value(_)) => {}
+                        Some(Form::Spilled { .. }) => {
+                            let entry = self.governor.get(writer);
+                            let record = entry.and_then(|entry| entry.record);
+                            absent.on_disk.extend(record.map(|record| (record, writer, parts)));
+                        }
+                        None => {
+                            let reads = absent.elsewhere.entry(source.worker).or_default();
+                            push_read(reads, writer, parts);
+                        }
+                    }
+                }
+            }
+        }
+        absent
+    }
+
+    /// Lets a call wait for whole inputs and for parts, and asks for the latter.
+    pub(crate) fn wait_for(
+        &mut self,
+        calls: Calls,
+        missing: hashbrown::HashSet<TaskId, foldhash::fast::FixedState>,
+        absent: Absent,
+    ) {
+        self.n_waiting += 1;
+        let number = self.n_waiting;
+        let mut n_requests = 0;
+        if !absent.on_disk.is_empty() {
+            n_requests += 1;
+            let request = self.parts_request(PartsFor::Call { number, from: None });
+            self.to_read.push((request, absent.on_disk));
+        }
+        for (worker, reads) in absent.elsewhere {
+            n_requests += 1;
+            let request = self.parts_request(PartsFor::Call { number, from: Some(worker) });
+            self.parts_to_fetch.entry(worker).or_default().push((request, reads));
+        }
+        for input in &missing {
+            self.wanted_by.entry(*input).or_default().push(number);
+        }
+        self.waiting.insert(number, Waiting { calls, missing, n_requests });
+    }
+
+    /// Whether a call names exchanges that this worker was not told of; it is given back.
+    pub(crate) fn lacks_exchanges(&mut self, calls: &Calls, absent: &Absent) -> bool {
+        if absent.unknown.is_empty() {
+            return false;
+        }
+        sometimes("a call named an exchange that its worker did not know");
+        let task = TaskId::new(calls.run.layer, calls.run.start);
+        let nobody = WorkerId(u32::MAX);
+        let inputs = absent.unknown.iter().map(|exchange| (*exchange, nobody)).collect();
+        self.drop_pieces(calls);
+        self.progress.push(Progress::Missing { task, attempt: calls.attempt, inputs });
+        true
+    }
+
+    fn parts_request(&mut self, whose: PartsFor) -> u64 {
+        self.n_parts_requests += 1;
+        self.parts_requests.insert(self.n_parts_requests, whose);
+        self.n_parts_requests
+    }
+
+    /// Pieces that were brought for a call are of no use any more.
+    pub(crate) fn drop_pieces(&mut self, calls: &Calls) {
+        if self.pieces.is_empty() {
+            return;
+        }
+        for task in calls.run.tasks() {
+            if let Some(pieces) = self.pieces.remove(&(task, calls.attempt)) {
+                self.governor.pieces_nbytes -= pieces.values().map(Piece::nbytes).sum::<u64>();
+            }
+        }
+    }
+
+    /// Nothing that is known of exchanges holds any more.
+    pub(crate) fn forget_exchanges(&mut self) {
+        self.exchanges.clear();
+        self.pieces.clear();
+        self.governor.pieces_nbytes = 0;
+        self.parts_to_fetch.clear();
+        // Requests of readers are answered, those of calls are not waited for.
+        self.to_read.retain(|(request, _)| {
+            matches!(self.parts_requests.get(request), Some(PartsFor::Reader { .. }))
+        });
+        self.parts_requests.retain(|_, whose| matches!(whose, PartsFor::Reader { .. }));
+    }
+
+    /// What a call is given of an exchange; all of it is at hand.
+    pub(crate) fn given_parts(
+        &self,
+        exchange: TaskId,
+        parts: PartRange,
+        pieces: &mut Pieces,
+        reads: &mut smallvec::SmallVec<[TaskId; 2]>,
+    ) -> Given {
+        let writers = self.exchanges.get(&exchange).cloned().unwrap_or_else(|| Arc::new([]));
+        let mut written = Vec::new();
+        for writer in writers.iter().flat_map(|source| source.run.tasks()) {
+            if let Some(piece) = pieces.remove(&(writer, parts)) {
+                written.push(Written::Piece(piece));
+            } else if let Some(Form::Value(value)) = self.held.get(writer) {
+                if self.is_large_here(writer) {
+                    reads.push(writer);
+                }
+                written.push(Written::Whole(value));
+            }
+        }
+        if mutant("writers-out-of-order") {
+            written.reverse();
+        }
+        let start = parts.start + u32::from(mutant("wrong-part-read"));
+        Given::Parts { parts: PartRange { start, end: start + parts.end - parts.start }, written }
+    }
+
+    /// Parts came that were asked for.
+    pub(crate) fn on_pieces(&mut self, request: u64, got: Vec<GotPiece>, out: &mut Vec<Action>) {
+        match self.parts_requests.remove(&request) {
+            Some(PartsFor::Call { number, from }) => self.on_pieces_for(number, from, got),
+            Some(PartsFor::Reader { number }) => self.on_pieces_read(number, got, out),
+            None => sometimes("parts came that nobody wanted any more"),
+        }
+    }
+
+    fn on_pieces_for(&mut self, number: u64, from: Option<WorkerId>, got: Vec<GotPiece>) {
+        let Some(waiting) = self.waiting.get_mut(&number) else {
+            sometimes("parts came that nobody wanted any more");
+            return self.let_go_of_lost(from, &got);
+        };
+        waiting.n_requests = waiting.n_requests.saturating_sub(1);
+        let calls = waiting.calls.clone();
+        let reader = (TaskId::new(calls.run.layer, calls.run.start), calls.attempt);
+        let (mut gone, mut failed) = (Vec::new(), None);
+        for GotPiece { task, parts, piece } in &got {
+            match piece {
+                Ok(Some(piece)) => {
+                    self.governor.pieces_nbytes += piece.nbytes();
+                    let pieces = self.pieces.entry(reader).or_default();
+                    if let Some(twin) = pieces.insert((*task, *parts), piece.clone()) {
+                        self.governor.pieces_nbytes -= twin.nbytes();
+                    }
+                }
+                Ok(None) => gone.push(*task),
+                Err(failure) => failed = Some(failure.clone()),
+            }
+        }
+        self.let_go_of_lost(from, &got);
+        if let Some(from) = from {
+            // What it did not send, it does not have.
+            let mut absent = self.absent_parts(&calls);
+            let reads = absent.elsewhere.remove(&from).unwrap_or_default();
+            gone.extend(reads.iter().flat_map(|(run, _)| run.tasks()));
+        }
+        if let Some(failure) = failed {
+            self.waits_no_more(number);
+            let (run, attempt) = (calls.run, calls.attempt);
+            self.progress.push(Progress::Failed { run, attempt, failure });
+        } else if !gone.is_empty() {
+            sometimes("parts could not be had");
+            self.waits_no_more(number);
+            self.give_up_parts(&calls, gone);
+        } else {
+            self.move_on(number);
+        }
+    }
+
+    /// A call that has all its inputs now is ready; what it waited for may have left since, which
+    /// is found out when it is given to an executor.
+    pub(crate) fn move_on(&mut self, number: u64) {
+        let is_complete = |w: &Waiting| w.missing.is_empty() && w.n_requests == 0;
+        if self.waiting.get(&number).is_some_and(is_complete) {
+            let Waiting { calls, .. } = self.waiting.remove(&number).expect("just seen");
+            self.ready.insert(crate::calls::ready_key(&calls), calls);
+        }
+    }
+
+    /// Values on this worker's own disk that could not be read are lost.
+    fn let_go_of_lost(&mut self, from: Option<WorkerId>, got: &[GotPiece]) {
+        if from.is_some() {
+            return;
+        }
+        for lost in got.iter().filter(|got| got.piece == Ok(None)) {
+            if matches!(self.held.get(lost.task), Some(Form::Spilled { .. })) {
+                self.let_go(lost.task.run());
+                self.progress.push(Progress::Dropped { runs: vec![lost.task.run()] });
+            }
+        }
+    }
+
+    fn give_up_parts(&mut self, calls: &Calls, mut gone: Vec<TaskId>) {
+        gone.sort_unstable();
+        gone.dedup();
+        let sources = calls.exchanges().into_iter().filter_map(|(e, _)| self.exchanges.get(&e));
+        let sources: Vec<Source> = sources.flat_map(|writers| writers.iter().copied()).collect();
+        let holder = |task: TaskId| {
+            let found = sources.iter().find(|source| source.run.contains(task));
+            found.map_or(WorkerId(u32::MAX), |source| source.worker)
+        };
+        let inputs = gone.into_iter().map(|task| (task, holder(task))).collect();
+        let task = TaskId::new(calls.run.layer, calls.run.start);
+        if !mutant("missing-part-not-told") {
+            self.progress.push(Progress::Missing { task, attempt: calls.attempt, inputs });
+        }
+    }
+
+    /// Nothing comes any more of what these workers were asked for.
+    pub(crate) fn parts_are_lost_with(&mut self, gone: &[WorkerId]) {
+        for worker in gone {
+            self.parts_to_fetch.remove(worker);
+        }
+        let is_lost = |whose: &PartsFor| match whose {
+            PartsFor::Call { from: Some(from), .. } => gone.contains(from),
+            _ => false,
+        };
+        let mut requests: Vec<(u64, PartsFor)> = (self.parts_requests.iter())
+            .filter(|(_, whose)| is_lost(whose))
+            .map(|(request, whose)| (*request, *whose))
+            .collect();
+        requests.sort_unstable_by_key(|(request, _)| *request);
+        for (request, whose) in requests {
+            self.parts_requests.remove(&request);
+            let PartsFor::Call { number, from: Some(from) } = whose else { continue };
+            let Some(waiting) = self.waiting.get(&number) else { continue };
+            sometimes("a worker was lost that was asked for parts");
+            let calls = waiting.calls.clone();
+            let exchanges = calls.exchanges().into_iter();
+            let writers = exchanges.filter_map(|(exchange, _)| self.exchanges.get(&exchange));
+            let lost = writers.flat_map(|w| w.iter()).filter(|source| source.worker == from);
+            let lost: Vec<TaskId> = lost.flat_map(|source| source.run.tasks()).collect();
+            self.waits_no_more(number);
+            self.give_up_parts(&calls, lost);
+        }
+    }
+
+    /// Somebody asks for parts of what is held here.
+    pub(crate) fn on_get_parts(
+        &mut self,
+        reader: ReaderId,
+        id: u64,
+        reads: Vec<(Run, PartRange)>,
+        out: &mut Vec<Action>,
+    ) {
+        let number = self.n_requests;
+        self.n_requests += 1;
+        let mut request = Request { is_of_parts: true, ..Request::new(reader, id) };
+        let mut on_disk = Vec::new();
+        // What is not held costs nothing, however long a run claims to be.
+        let held = reads.iter().flat_map(|(run, parts)| {
+            self.held.within(*run).into_iter().map(move |task| (task, *parts))
+        });
+        for (task, parts) in held.collect::<Vec<_>>() {
+            let (executor, value) = match self.held.get(task) {
+                Some(Form::Live { executor, .. }) => (Some(executor), None),
+                Some(Form::Value(value @ Value::Object { .. })) => {
+                    (self.python_executor().map(|executor| executor.id), Some(value))
+                }
+                Some(Form::Spilled { .. }) => {
+                    let record = self.governor.get(task).and_then(|entry| entry.record);
+                    on_disk.extend(record.map(|record| (record, task, parts)));
+                    continue;
+                }
+                Some(Form::Value(value)) => {
+                    let part = Ok(Some(HeldPart::Whole(value)));
+                    request.parts.push(PartReply { task, parts, part });
+                    continue;
+                }
+                None => continue,
+            };
+            if let Some(executor) = executor {
+                request.left += 1;
+                request.awaited.push((task, parts));
+                self.requests_for.entry(task).or_default().push(number);
+                self.export(task, executor, value);
+            }
+        }
+        if !on_disk.is_empty() {
+            request.left += 1;
+            let read = self.parts_request(PartsFor::Reader { number });
+            self.to_read.push((read, on_disk));
+        }
+        if request.left == 0 {
+            self.reply(request, out);
+        } else {
+            self.requests.insert(number, request);
+        }
+    }
+
+    fn on_pieces_read(&mut self, number: u64, got: Vec<GotPiece>, out: &mut Vec<Action>) {
+        self.let_go_of_lost(None, &got);
+        let Some(request) = self.requests.get_mut(&number) else { return };
+        request.parts.extend(got.into_iter().map(|got| PartReply {
+            task: got.task,
+            parts: got.parts,
+            part: got.piece.map(|piece| piece.map(HeldPart::Piece)),
+        }));
+        request.left -= 1;
+        if request.left == 0 {
+            let request = self.requests.remove(&number).expect("just seen");
+            self.reply(request, out);
+        }
+    }
+
+    /// The answer to a request for parts: what is not among them is not here.
+    pub(crate) fn reply_parts(request: Request) -> Action {
+        let Request { reader, id, values, mut parts, awaited, .. } = request;
+        let values: Map<TaskId, _> = values.into_iter().collect();
+        for (task, range) in awaited {
+            if let Some(value) = values.get(&task) {
+                let part = value.clone().map(|value| value.map(HeldPart::Whole));
+                parts.push(PartReply { task, parts: range, part });
+            }
+        }
+        Action::ReplyParts { reader, id, parts }
+    }
+
+    /// Requests for parts that are to go out now.
+    pub(crate) fn ask_for_parts(&mut self, may_fetch: bool, out: &mut Vec<Action>) {
+        for (request, reads) in self.to_read.drain(..) {
+            out.push(Action::ReadParts { request, reads });
+        }
+        if !may_fetch {
+            return;
+        }
+        for (worker, requests) in std::mem::take(&mut self.parts_to_fetch) {
+            let address = self.peers.get(&worker).cloned().unwrap_or_default();
+            for (request, reads) in requests {
+                let address = address.clone();
+                out.push(Action::FetchParts { request, worker, address, reads });
+            }
+        }
+    }
+}
+
+fn push_read(reads: &mut Vec<(Run, PartRange)>, task: TaskId, parts: PartRange) {
+    if let Some((run, last)) = reads.last_mut()
+        && *last == parts
+        && run.layer == task.layer
+        && run.end() == task.index
+    {
+        run.count += 1;
+        return;
+    }
+    reads.push((task.run(), parts));
+}
