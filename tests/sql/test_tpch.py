@@ -7,6 +7,7 @@ import pytest
 from bench.tables.answers import checker
 from bench.tables.data import tables
 from bench.tables.texts import texts
+from conftest import answer
 
 TEXTS = texts("tpch")
 
@@ -25,4 +26,4 @@ def check(files):
 def test_a_query_gives_the_right_rows(name, context, files, check):
     for table, path in files.items():
         context.create_table(table, path)
-    assert not check(TEXTS[name], context.sql(TEXTS[name]).to_arrow())
+    assert not check(TEXTS[name], answer(context.sql(TEXTS[name])))
