@@ -110,7 +110,9 @@ fn of(error: &DataFusionError) -> EngineError {
         E::SchemaError(error, _) => make(Kind::Plan, schema_text(error)),
         E::Plan(text) => make(plan_kind(text), text.clone()),
         E::Configuration(text) => make(Kind::Plan, text.clone()),
-        E::NotImplemented(text) => make(Kind::Unsupported, format!("not supported: {text}")),
+        E::NotImplemented(text) => {
+            make(Kind::Unsupported, format!("not supported: {}", unsupported_text(text)))
+        }
         E::ResourcesExhausted(text) => make(
             Kind::Memory,
             format!("{text}; raise the memory limit, or give the disk for spilling more room"),
@@ -165,6 +167,19 @@ fn of_arrow(error: &ArrowError) -> EngineError {
             let text = text.split_once(" error: ").map_or(text.as_str(), |(_, rest)| rest);
             EngineError::new(Kind::Data, tidy(text))
         }
+    }
+}
+
+/// What the planner calls by the names of its types.
+fn unsupported_text(text: &str) -> &str {
+    const SUBQUERIES: [&str; 4] =
+        ["ScalarSubquery", "OuterReferenceColumn", "Exists", "InSubquery"];
+    let is_planner = text.contains("Physical plan does not support logical expression");
+    if is_planner && SUBQUERIES.iter().any(|name| text.contains(name)) {
+        "a subquery that depends on the row around it other than by equality, or within GROUP BY \
+         or an aggregate; write it as a join"
+    } else {
+        text
     }
 }
 

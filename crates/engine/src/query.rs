@@ -12,7 +12,11 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::expr::NullTreatment;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{
+    Expr, LogicalPlan, LogicalPlanBuilder, Partitioning as LogicalPartitioning, Repartition,
+};
+use datafusion::physical_expr::Partitioning;
+use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::{ExecutionPlan, collect_partitioned, execute_stream};
 use futures::StreamExt;
 use std::sync::Arc;
@@ -180,8 +184,17 @@ impl Query {
             .with_config(config)
             .with_physical_optimizer_rules(hot::planning_rules())
             .build();
-        let plan = async { Ok(state.create_physical_plan(&self.plan).await?) };
-        split(self.environment.wait(plan, check)?)
+        let (plan, keys) = shared_out(&self.plan);
+        let physical = async { Ok(state.create_physical_plan(plan).await?) };
+        let mut physical = self.environment.wait(physical, check)?;
+        if let Some(keys) = keys {
+            let keys =
+                keys.iter().map(|key| state.create_physical_expr(key.clone(), plan.schema()));
+            let keys = keys.collect::<std::result::Result<Vec<_>, _>>()?;
+            let hash = Partitioning::Hash(keys, n.max(1));
+            physical = Arc::new(RepartitionExec::try_new(physical, hash)?);
+        }
+        split(physical)
     }
 
     /// The same for a cluster of `n_slots`: as one task over few bytes, as more tasks than slots
@@ -214,7 +227,19 @@ impl Query {
     }
 
     async fn physical(&self) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(self.state.create_physical_plan(&self.plan).await?)
+        // Within one process all rows are together already.
+        Ok(self.state.create_physical_plan(shared_out(&self.plan).0).await?)
+    }
+}
+
+/// What is under a `DISTRIBUTE BY`, and by what rows are to be shared out.
+fn shared_out(plan: &LogicalPlan) -> (&LogicalPlan, Option<&[Expr]>) {
+    match plan {
+        LogicalPlan::Repartition(Repartition {
+            input,
+            partitioning_scheme: LogicalPartitioning::DistributeBy(keys),
+        }) => (input, Some(keys)),
+        plan => (plan, None),
     }
 }
 

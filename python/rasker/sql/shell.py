@@ -44,7 +44,12 @@ def add_parser(commands: Any) -> None:
     p = commands.add_parser("sql", help="ask questions about files and tables in SQL")
     p.add_argument("files", nargs="*", help="files with statements; without any, a prompt")
     p.add_argument(
-        "-c", "--command", action="append", default=[], help="statements to run; repeatable"
+        "-c",
+        "--command",
+        dest="texts",
+        action="append",
+        default=[],
+        help="statements to run; repeatable",
     )
     p.add_argument(
         "-f", "--format", choices=["table", "csv", "json"], help="of answers (table)", default=None
@@ -65,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         except (OSError, ValueError) as error:
             print(f"rasker sql: {error}", file=sys.stderr)
             return 2
-        texts = list(arguments.command)
+        texts = list(arguments.texts)
         for path in arguments.files:
             try:
                 with open(path, encoding="utf-8") as file:

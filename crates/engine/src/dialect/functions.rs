@@ -272,8 +272,8 @@ fn moved_by_units(function: &Function) -> Option<Expr> {
     expression(&format!("({moment} + __units({unit}, {n}))")).ok()
 }
 
-/// `sum(x) FILTER (WHERE c) OVER (…)` is the sum of `CASE WHEN c THEN x END`. The filter of a window
-/// does not travel with its plan; what an aggregate passes over does.
+/// `sum(x) FILTER (WHERE c) OVER (…)` is the sum of `CASE WHEN c THEN x END`: the filter of a
+/// window does not travel with its plan, and what an aggregate passes over does.
 fn filter_of_window(function: &mut Function) {
     if function.over.is_none() || WITH_MISSING.contains(&name_of(function).as_str()) {
         return;

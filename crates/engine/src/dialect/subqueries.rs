@@ -136,8 +136,9 @@ fn rows_of(query: &mut Query) -> Option<&mut Select> {
     has_rows.then_some(select)
 }
 
-/// A query for one value, without an aggregate, gets one that allows for one row only: the planner
-/// wants one where the query depends on the row around it, and takes it for never missing where not.
+/// A query for one value, without an aggregate, gets one that allows for one row only. The planner
+/// wants one where the query depends on the row around it, and where not, takes the value for one
+/// that is never missing.
 fn single(query: &mut Query) {
     let order = query.order_by.clone();
     let limit = query.limit_clause.clone();
