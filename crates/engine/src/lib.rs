@@ -37,7 +37,7 @@ mod row_filter;
 mod selectivity;
 mod text;
 
-pub use context::{Context, Parameters, TableEntry, function_names};
+pub use context::{Context, Parameters, TableEntry, WriteOptions, function_names};
 pub use datafusion::arrow;
 pub use datafusion::common::ScalarValue;
 pub use distribute::{Fragment, FragmentRunner, Parts, Reads, Reservations, Stage, batches_of};
