@@ -4,7 +4,8 @@ use crate::Map;
 use crate::pieces::{Ending, Pieces};
 use hashbrown::HashSet;
 use rasker_graph::{
-    Blob, ClientId, Key, Layer, LayerId, MapWork, Options, Page, Run, TaskId, Template, TemplateId, Work,
+    Blob, ClientId, Key, Layer, LayerId, MapWork, Options, Page, Run, TaskId, Template, TemplateId,
+    Work,
 };
 use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{

@@ -64,7 +64,10 @@ pub enum Given {
     Live(TaskId),
     Value(Value),
     /// The same parts of what each writer of an exchange made, in their order.
-    Parts { parts: PartRange, written: Vec<Written> },
+    Parts {
+        parts: PartRange,
+        written: Vec<Written>,
+    },
 }
 
 /// What a reader gets of one writer.

@@ -1,7 +1,9 @@
 //! Messages between client, scheduler and worker, as a contract.
 
 use crate::{Calls, Datum, Failure, OpenExchange, Piece, Source};
-use rasker_graph::{Blob, Column, Key, Layer, LayerId, Run, TaskId, Template, TemplateKind, PartRange};
+use rasker_graph::{
+    Blob, Column, Key, Layer, LayerId, PartRange, Run, TaskId, Template, TemplateKind,
+};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -425,10 +427,19 @@ pub struct GotPiece {
 /// To whoever holds values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToHolder {
-    Get { id: u64, tasks: Vec<TaskId> },
+    Get {
+        id: u64,
+        tasks: Vec<TaskId>,
+    },
     /// Parts of values that were written to exchanges.
-    GetParts { id: u64, reads: Vec<(Run, PartRange)> },
-    Put { id: u64, values: Vec<(TaskId, Value)> },
+    GetParts {
+        id: u64,
+        reads: Vec<(Run, PartRange)>,
+    },
+    Put {
+        id: u64,
+        values: Vec<(TaskId, Value)>,
+    },
 }
 
 /// The answers. A value that is not there is `None`.

@@ -75,6 +75,10 @@ impl PythonRunner {
                 Some(object) => Ok(object.bind(py).clone()),
                 None => Err(compact::damaged()),
             },
+            // The worker lets none through: native calls alone read them so far.
+            Given::Parts { .. } => Err(PyNotImplementedError::new_err(
+                "Python tasks cannot read exchanges yet; let a native task read the parts",
+            )),
         }
     }
 

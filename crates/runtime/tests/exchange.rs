@@ -54,7 +54,13 @@ fn trust() -> Trust {
 }
 
 /// A worker with a process's sockets, though it is of this process.
-fn node(address: &str, trust: &Trust, name: &str, shares: bool, native: &Arc<Native>) -> WorkerNode {
+fn node(
+    address: &str,
+    trust: &Trust,
+    name: &str,
+    shares: bool,
+    native: &Arc<Native>,
+) -> WorkerNode {
     let options = WorkerNodeOptions {
         scheduler: address.to_owned(),
         trust: trust.clone(),
@@ -103,11 +109,8 @@ fn an_exchange_larger_than_memory_goes_through_the_disk() {
     let native = Arc::new(Native::default());
     let folder = std::env::temp_dir().join(format!("rasker-exchange-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder for values");
-    let options = MemoryOptions {
-        limit_nbytes: 48 << 20,
-        has_disk: true,
-        ..MemoryOptions::default()
-    };
+    let options =
+        MemoryOptions { limit_nbytes: 48 << 20, has_disk: true, ..MemoryOptions::default() };
     let memory = MemorySettings { options, folder: Some(folder.clone()) };
     let (cluster, session) = cluster(2, memory, &native);
     // Of 160 MB in all, two workers hold 96 at most.

@@ -7,7 +7,8 @@ use hashbrown::HashSet;
 use rasker_graph::{ClientId, Options, Run, TemplateId};
 use rasker_protocol::probe::mutant;
 use rasker_protocol::{
-    Calls, Failure, Finished, OpenExchange, Peer, ToClient, ToWorker, WorkerHello, WorkerId, WorkerStatus,
+    Calls, Failure, Finished, OpenExchange, Peer, ToClient, ToWorker, WorkerHello, WorkerId,
+    WorkerStatus,
 };
 use smallvec::SmallVec;
 use std::sync::Arc;

@@ -52,7 +52,11 @@ impl Scheduler {
         self.table.task(task).state
     }
 
-    pub(crate) fn each_dependent(&mut self, task: TaskRef, mut f: impl FnMut(&mut Scheduler, TaskRef)) {
+    pub(crate) fn each_dependent(
+        &mut self,
+        task: TaskRef,
+        mut f: impl FnMut(&mut Scheduler, TaskRef),
+    ) {
         let mut dependents = TaskList::new();
         self.table.dependents(task, &mut dependents);
         for dependent in dependents {
@@ -181,7 +185,10 @@ impl Scheduler {
         }
         self.tell_wanting(task, |client, run| client.tell_failed(run, reason.clone()));
         self.each_dependent(task, |s, dependent| {
-            let is_open = matches!(s.state(dependent), State::Waiting { .. } | State::Ready);
+            let is_open = matches!(
+                s.state(dependent),
+                State::Waiting { .. } | State::Ready | State::Open { .. }
+            );
             if is_open && !mutant("failure-not-passed-on") {
                 s.fail_later(dependent, failure);
             }

@@ -118,7 +118,8 @@ impl Scheduler {
         };
         if self.table.is_exchange(task) {
             let text = "an exchange has no value; ask for the tasks that read it";
-            let failure = Arc::new(Failure::new(FailureKind::Unpicklable, format!("{key:?}"), text));
+            let failure =
+                Arc::new(Failure::new(FailureKind::Unpicklable, format!("{key:?}"), text));
             if let Some(client) = self.clients.get_mut(&client) {
                 client.tell_failed(name.run(), failure);
             }

@@ -9,8 +9,8 @@ use rasker_graph::{Input, Run, TaskId, TemplateKind};
 use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{
     CallWork, Calls, Done, ExecutorCalls, ExecutorId, ExecutorWork, Failure, FailureKind,
-    FromExecutor, FromWorker, Given, GivenInput, Outcome, Piece, Priority, Progress, ToExecutor, Value,
-    WorkerId,
+    FromExecutor, FromWorker, Given, GivenInput, Outcome, Piece, Priority, Progress, ToExecutor,
+    Value, WorkerId,
 };
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ impl Worker {
             }
         }
         let absent = self.absent_parts(&calls);
-        if self.lacks_exchanges(&calls, &absent) {
+        if self.give_back_unreadable(&calls, &absent) {
             return;
         }
         // Parts of values that live in an executor are asked for when the call's turn has come.
@@ -233,14 +233,17 @@ impl Worker {
         let mut missing = hashbrown::HashSet::default();
         let mut reads = SmallVec::new();
         let absent = self.absent_parts(&calls);
-        if self.lacks_exchanges(&calls, &absent) {
+        if self.give_back_unreadable(&calls, &absent) {
             return;
         }
         if !absent.is_empty() {
             missing.extend(absent.live.iter().copied());
-            missing.extend(calls.dependencies(calls.run.start).into_iter().filter(|task| {
-                !matches!(self.held.get(*task), Some(Form::Value(_)))
-            }));
+            missing.extend(
+                calls
+                    .dependencies(calls.run.start)
+                    .into_iter()
+                    .filter(|task| !matches!(self.held.get(*task), Some(Form::Value(_)))),
+            );
             return self.wait_for_exports(calls, missing, absent);
         }
         let mut pieces_nbytes = 0;
@@ -257,13 +260,11 @@ impl Worker {
             }
             CallWork::One { args, dependencies } => {
                 let number = (TaskId::new(calls.run.layer, calls.run.start), calls.attempt);
-                let mut pieces = self.pieces.get(&number).cloned().unwrap_or_default();
+                let pieces = self.pieces.get(&number).cloned().unwrap_or_default();
                 pieces_nbytes = pieces.values().map(Piece::nbytes).sum();
                 let given = (0..).zip(dependencies).map(|(place, task)| {
                     match calls.reads.iter().find(|(other, _)| *other == place) {
-                        Some((_, parts)) => {
-                            self.given_parts(*task, *parts, &mut pieces, &mut reads)
-                        }
+                        Some((_, parts)) => self.given_parts(*task, *parts, &pieces, &mut reads),
                         None => self.given(*task, id, &mut missing),
                     }
                 });
@@ -425,7 +426,7 @@ impl Worker {
             self.n_disbelieved += 1;
             return;
         };
-        self.governor.pieces_nbytes -= given.pieces_nbytes;
+        self.governor.count_pieces(given.pieces_nbytes, false);
         let executor = self.executor_mut(id).expect("just seen");
         if attempt > 0 && !matches!(outcome, Outcome::Live { .. }) {
             // Nothing of an earlier attempt is to stay.
@@ -534,7 +535,7 @@ impl Worker {
                 back.push(Progress::Retracted { run, attempt });
             }
         }
-        self.governor.pieces_nbytes -= pieces_nbytes;
+        self.governor.count_pieces(pieces_nbytes, false);
         self.progress.extend(back);
     }
 
@@ -602,7 +603,7 @@ impl Worker {
         let executor = self.executors.remove(at);
         let doomed = self.doomed.take_if(|doom| doom.executor == id);
         let pieces_nbytes = executor.given.iter().map(|given| given.pieces_nbytes).sum::<u64>();
-        self.governor.pieces_nbytes -= pieces_nbytes;
+        self.governor.count_pieces(pieces_nbytes, false);
         let blamed = blamed(&executor, running, self.options.nthreads);
         let is_alone = blamed.iter().map(|(run, _)| run.count).sum::<u32>() == 1;
         for &(run, attempt) in &blamed {

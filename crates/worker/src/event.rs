@@ -4,8 +4,8 @@ use crate::governor::Measured;
 use crate::parts::{PartReply, RecordRead};
 use rasker_graph::{PartRange, Run, TaskId, TemplateKind};
 use rasker_protocol::{
-    ExecutorId, FromExecutor, FromHolder, FromWorker, GotPiece, ToExecutor, ToHolder, ToWorker, Value,
-    WorkerId,
+    ExecutorId, FromExecutor, FromHolder, FromWorker, GotPiece, ToExecutor, ToHolder, ToWorker,
+    Value, WorkerId,
 };
 
 /// Somebody who asks for values, for as long as its connection lasts.

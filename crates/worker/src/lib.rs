@@ -46,8 +46,8 @@ mod values;
 mod worker;
 
 pub use event::{Action, Event, ReaderId};
-pub use parts::{HeldPart, PartReply, RecordRead};
 pub use governor::{Measured, MemoryOptions};
+pub use parts::{HeldPart, PartReply, RecordRead};
 pub use worker::{Worker, WorkerOptions};
 
 pub(crate) type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;

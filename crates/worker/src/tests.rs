@@ -31,7 +31,18 @@ fn calls(run: Run, attempt: u32, work: CallWork) -> Calls {
     let label = Label { name: "inc".into(), key: Key(1), layer: true, text: None };
     let (template, fused, sources) = (TemplateId(1), smallvec![], smallvec![]);
     let priority = Priority::default();
-    Calls { run, attempt, priority, template, fused, label, work, sources, alone: false, reads: smallvec![] }
+    Calls {
+        run,
+        attempt,
+        priority,
+        template,
+        fused,
+        label,
+        work,
+        sources,
+        alone: false,
+        reads: smallvec![],
+    }
 }
 
 fn map(run: Run, attempt: u32) -> Calls {

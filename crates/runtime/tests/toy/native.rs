@@ -3,9 +3,7 @@
 use parking_lot::Mutex;
 use rasker_client::NewTask;
 use rasker_exchange::Layout;
-use rasker_graph::{
-    Blob, Column, Key, PartRange, TaskId, Template, TemplateId, TemplateKind,
-};
+use rasker_graph::{Blob, Column, Key, PartRange, TaskId, Template, TemplateId, TemplateKind};
 use rasker_protocol::{Failure, Value};
 use rasker_runtime::{NativeCall, NativeContext, NativeInput, NativeRunner, Session, bytes_of};
 use std::collections::HashMap;
@@ -238,14 +236,5 @@ pub fn new<'a>(
     args: &'a [u8],
     dependencies: &'a [TaskId],
 ) -> NewTask<'a> {
-    NewTask {
-        key,
-        name: None,
-        template,
-        args,
-        blob: None,
-        dependencies,
-        options: None,
-        fused: &[],
-    }
+    NewTask { key, name: None, template, args, blob: None, dependencies, options: None, fused: &[] }
 }
