@@ -4,7 +4,7 @@ use crate::compact::{self, Context, Reader};
 use crate::values::{self, Encoded, Object, to_object};
 use crate::{array_memory, chain, failure, pickle, task};
 use parking_lot::Mutex;
-use pyo3::exceptions::PyMemoryError;
+use pyo3::exceptions::{PyMemoryError, PyNotImplementedError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString, PyTuple};
 use rasker_graph::{Blob, Run, TaskId, Template, TemplateId};
