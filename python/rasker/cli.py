@@ -160,7 +160,8 @@ def _run_worker(args: Any) -> int:
     if args.nthreads is not None and args.nthreads < 1:
         raise ValueError(f"--nthreads must be 1 or more, not {args.nthreads}")
     if args.nworkers in ("auto", "-1"):
-        nworkers = 1 if args.threads or args.no_python else max(1, CPU_COUNT // (args.nthreads or 1))
+        is_one = args.threads or args.no_python
+        nworkers = 1 if is_one else max(1, CPU_COUNT // (args.nthreads or 1))
     else:
         nworkers = int(args.nworkers)
         if nworkers < 1:

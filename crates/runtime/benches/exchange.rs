@@ -45,7 +45,7 @@ impl Shuffle {
 impl NativeRunner for Shuffle {
     fn define(&self, _: Vec<Template>) {}
 
-    fn run(&self, call: NativeCall, context: &NativeContext<'_>) -> Result<Value, Failure> {
+    fn run(&self, call: NativeCall, context: &NativeContext<'_>) -> Result<Value, Box<Failure>> {
         if call.template == WRITE {
             let source = self.source();
             let layout = Layout::of((0..N).map(|_| PART_NBYTES as u64));

@@ -29,7 +29,7 @@ impl NativeRunner for Loud {
         self.0.define(templates);
     }
 
-    fn run(&self, call: NativeCall, context: &NativeContext<'_>) -> Result<Value, Failure> {
+    fn run(&self, call: NativeCall, context: &NativeContext<'_>) -> Result<Value, Box<Failure>> {
         if call.template == WRITE {
             println!("wrote {}", call.label.of(call.task.index));
         }

@@ -25,8 +25,8 @@
 //! - What was found is never lost again: scenarios that failed are kept as texts
 //!   (guarded by `scenarios_that_once_failed_pass`).
 //!
-//! Reading order: `swarm`, `scenario`, `oracle`, `executor`, `user`, `acts`, `pages`, `exchanges`, `world`,
-//! `cluster`, `faults`, `rejoin`, `audit`, `shrink`, `marks`, `mutants`; then
+//! Reading order: `swarm`, `scenario`, `oracle`, `executor`, `user`, `acts`, `pages`, `exchanges`,
+//! `world`, `cluster`, `faults`, `rejoin`, `audit`, `shrink`, `marks`, `mutants`; then
 //! `fuzz`, which tells single machines anything.
 
 mod acts;

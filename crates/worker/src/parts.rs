@@ -28,6 +28,9 @@ pub(crate) type Pieces = Map<PieceKey, Piece>;
 /// Parts of a spilled value: its record, and what is read of it.
 pub type RecordRead = (u64, TaskId, PartRange);
 
+/// A request to a holder: its number, and what is read.
+pub(crate) type PartsRequest = (u64, Vec<(Run, PartRange)>);
+
 /// Who waits for the answer to a request for parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PartsFor {
