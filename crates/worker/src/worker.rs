@@ -11,7 +11,7 @@ use hashbrown::HashSet;
 use rasker_graph::{Run, TaskId, Template, TemplateId, TemplateKind};
 use rasker_protocol::{
     Calls, Datum, ExecutorId, FromHolder, FromWorker, Holding, Kinds, Label, Priority, Progress,
-    Source, ToExecutor, ToWorker, Value, WorkerId, WorkerStatus,
+    Source, ToExecutor, ToWorker, WorkerId, WorkerStatus,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -32,8 +32,10 @@ fn page(n_writers: u32, n_readers: u32) -> Layer {
     Layer { id: LAYER, count, work, options: Default::default(), wants_values: false }
 }
 
+type Said<T> = Vec<(WorkerId, T)>;
+
 /// One turn, in which the workers answer: the calls, and the exchanges that were told.
-fn step(cluster: &mut Cluster) -> (Vec<(WorkerId, Calls)>, Vec<(WorkerId, OpenExchange)>) {
+fn step(cluster: &mut Cluster) -> (Said<Calls>, Said<OpenExchange>) {
     cluster.event(Event::Turn);
     let (mut given, mut told) = (vec![], vec![]);
     for action in std::mem::take(&mut cluster.out) {
