@@ -9,11 +9,12 @@ from pathlib import Path
 
 from bench import machine, report
 from bench.harness import Options, run_family
-from bench.peers import PEERS
+from bench.peers import ENGINES, PEERS
 from bench.registry import FAMILIES
 from bench.row import Family, Row
 
 HERE = Path(__file__).resolve().parent
+NAMES = list({**PEERS, **ENGINES})
 
 
 def select(names: list[str]) -> list[tuple[Family, list[Row]]]:
@@ -43,7 +44,7 @@ def command(options: argparse.Namespace, n_rounds: int) -> str:
     words = ["python -m bench"]
     if options.rows:
         words.append(f"--rows {','.join(options.rows)}")
-    if options.peers != list(PEERS):
+    if options.peers != NAMES:
         words.append(f"--peers {','.join(options.peers)}")
     if options.subject != "rasker":
         words.append(f"--subject {options.subject}")
@@ -56,7 +57,7 @@ def command(options: argparse.Namespace, n_rounds: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rows", type=comma, default=[], help="families or family/row")
-    parser.add_argument("--peers", type=comma, default=list(PEERS), help=", ".join(PEERS))
+    parser.add_argument("--peers", type=comma, default=NAMES, help=", ".join(NAMES))
     parser.add_argument("--subject", default="rasker", help="whom the ratios are against")
     parser.add_argument("--rounds", type=int, default=0, help="5, or 3 with --quick")
     parser.add_argument("--quick", action="store_true", help="smaller; nothing is saved")
@@ -72,8 +73,8 @@ def main() -> None:
                 print(f"{family.name}/{row.name:20} {row.title}; {', '.join(family.peers)}")
         return
     for name in options.peers:
-        if name not in PEERS:
-            sys.exit(f'peer "{name}" not found; there are: {", ".join(PEERS)}')
+        if name not in NAMES:
+            sys.exit(f'peer "{name}" not found; there are: {", ".join(NAMES)}')
     n_rounds = options.rounds or (3 if options.quick else 5)
     settings = Options(options.subject, options.peers, n_rounds, options.quick)
     header = {**machine.describe(), "command": command(options, n_rounds)}

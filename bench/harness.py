@@ -92,6 +92,19 @@ def agrees(answer: Any, expected: Any) -> bool:
     return bool(answer == expected)
 
 
+def difference(answer: Any, expected: Any) -> str:
+    """The first place at which two answers differ, however deep; empty if they agree."""
+    if agrees(answer, expected):
+        return ""
+    if isinstance(answer, list | tuple) and isinstance(expected, list | tuple):
+        if len(answer) != len(expected):
+            return f"it has {len(answer)} parts, not {len(expected)}"
+        for place, (ours, right) in enumerate(zip(answer, expected, strict=True)):
+            if not agrees(ours, right):
+                return f"[{place}]: {difference(ours, right)}"
+    return f"{answer!r:.200} is not {expected!r:.200}"
+
+
 def in_a_line(text: str) -> str:
     """What failed, without the frames and the log that are printed when it happens."""
     lines = text.strip().splitlines() or [""]
@@ -172,8 +185,7 @@ def run_row(row: Row, seats: Mapping[str, Seat], options: Options, say: Say) -> 
 def run_cell(row: Row, seat: Seat, size: int, count: int, expected: Any) -> Sample:
     wall, usage, outcomes = seat.measure(row, size, count)
     for outcome in outcomes:
-        if not agrees(outcome.answer, expected):
-            text = f"{outcome.answer!r:.200} is not {expected!r:.200}"
+        if text := (row.difference or difference)(outcome.answer, expected):
             raise PeerError(f"its answer is wrong, so it has no time: {text}")
     n_tasks = sum(outcome.n_tasks for outcome in outcomes) if row.per_task else count
     costs = {

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -67,3 +71,67 @@ class Meter:
         cpu = cpu_of_tree(self.root) - self.tree
         machine = cpu_of_machine() - self.machine
         return Usage(cpu=max(cpu, 0.0), other=max(machine - cpu, 0.0))
+
+
+def memory_of(process: psutil.Process) -> int:
+    """The bytes that a process alone fills: anonymous pages, and its share of shared ones.
+
+    Mapped files are no part of it: the kernel takes their pages back when it needs them.
+    """
+    nbytes = 0
+    for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name in ("Pss_Anon", "Pss_Shmem"):
+            nbytes += int(value.split()[0]) << 10
+    return nbytes
+
+
+class PeakMemory(threading.Thread):
+    """Asks every 50 ms how much memory this process and its descendants fill."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.root = psutil.Process()
+        self.peak = 0
+        self.over = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        while not self.over.wait(0.05):
+            nbytes = 0
+            for process in [self.root, *self.root.children(recursive=True)]:
+                with contextlib.suppress(psutil.Error, OSError):
+                    nbytes += memory_of(process)
+            self.peak = max(self.peak, nbytes)
+
+    def stop(self) -> int:
+        self.over.set()
+        self.join()
+        return self.peak
+
+
+@contextlib.contextmanager
+def memory_limit(nbytes: int) -> Iterator[bool]:
+    """Keep this process, and what it starts, within a memory cgroup; False if none can be made."""
+    name = f"rasker-bench-{os.getpid()}"
+    for root, limit in (
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+        ("/sys/fs/cgroup", "memory.max"),
+    ):
+        folder = Path(root) / name
+        try:
+            folder.mkdir()
+            (folder / limit).write_text(str(nbytes))
+            (folder / "cgroup.procs").write_text(str(os.getpid()))
+        except OSError:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+            continue
+        try:
+            yield True
+        finally:
+            with contextlib.suppress(OSError):
+                (Path(root) / "cgroup.procs").write_text(str(os.getpid()))
+                folder.rmdir()
+        return
+    yield False

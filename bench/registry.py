@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from bench.row import Family
-from bench.rows import balance, latency, map_tasks, payloads, startup, transfer, tree
+from bench.rows import (
+    balance,
+    latency,
+    map_tasks,
+    payloads,
+    reading,
+    small_queries,
+    startup,
+    tpc,
+    transfer,
+    tree,
+    versus_dask,
+)
 
 FAMILIES: dict[str, Family] = {
     family.name: family
@@ -20,5 +32,11 @@ FAMILIES: dict[str, Family] = {
         transfer.TO_CLIENT,
         transfer.SAME_HOST,
         transfer.TCP,
+        tpc.TPCH,
+        tpc.MEMORY,
+        tpc.TPCDS,
+        versus_dask.FAMILY,
+        reading.FAMILY,
+        small_queries.FAMILY,
     )
 }

@@ -21,6 +21,9 @@ COSTS = {
     "p99": ("p99", "s"),
     "bytes": ("bytes", "B"),
     "build": ("build", "s"),
+    "peak": ("peak memory", "B"),
+    "wrong": ("wrong answers", ""),
+    **{f"q{number:02d}": (f"Q{number}", "s") for number in range(1, 23)},
 }
 
 

@@ -13,7 +13,8 @@ class Setup:
 
     `mode` is "cluster" (two single-threaded executor processes, or one process with two
     threads where `processes` is false), "workers" (separate worker processes, joined over
-    the network), "delayed" (the local scheduler, without a cluster) or "none".
+    the network), "delayed" (the local scheduler, without a cluster), "tables" (an engine
+    that answers questions to files) or "none".
     """
 
     mode: str = "cluster"
@@ -45,7 +46,8 @@ class Row:
     its second (which gives the `Outcome`) it is timed, and after that it cleans up.
     `expected` gives the answer of plain Python for a size. `sizes` holds the size for each peer
     that needs its own, since costs are per task; `""` is everyone else's. A peer in `skip` would
-    need minutes for one cell.
+    need minutes for one cell. `difference` says how an answer differs from the expected one,
+    where that is more than inequality.
     """
 
     name: str
@@ -60,6 +62,8 @@ class Row:
     repeats: bool = False
     quick: int = 10
     headline: str = "wall"
+    limit_s: float = 300.0
+    difference: Callable[[Any, Any], str] | None = None
 
     def size(self, peer: str, quick: bool) -> int:
         size = self.sizes.get(peer, self.sizes[""])

@@ -19,7 +19,7 @@ from bench.machine import Meter, Usage
 from bench.row import Outcome, Row
 
 ROOT = Path(__file__).resolve().parent.parent
-LIMIT_S = 300.0
+START_S = 60.0
 
 # Two cores are shared by two workers: a library's own threads would only compete with them.
 SINGLE_THREADED = {
@@ -53,7 +53,7 @@ class Seat:
         theirs.close()
         self.connection = Connection(ours.detach())
         try:
-            reply = self.expect("ready", "unavailable")
+            reply = self.expect(START_S, "ready", "unavailable")
         except PeerError:
             self.kill()
             raise
@@ -63,11 +63,11 @@ class Seat:
         self.version: str = reply[1]
         self.can: frozenset[str] = frozenset(reply[2])
 
-    def expect(self, *kinds: str) -> Any:
+    def expect(self, limit_s: float, *kinds: str) -> Any:
         """Wait for a reply of one of these kinds; end the peer if none comes."""
-        if not self.connection.poll(LIMIT_S):
+        if not self.connection.poll(limit_s):
             self.kill()
-            raise PeerError(f"gave no answer for {LIMIT_S:.0f} s\n{self.tail()}")
+            raise PeerError(f"gave no answer for {limit_s:.0f} s\n{self.tail()}")
         try:
             reply = self.connection.recv()
         except (EOFError, ConnectionError):
@@ -80,13 +80,13 @@ class Seat:
     def measure(self, row: Row, size: int, n_repeats: int) -> tuple[float, Usage, list[Outcome]]:
         """Run a cell; return the wall seconds of its timed part, the usage, the outcomes."""
         self.connection.send((row.name, size, n_repeats))
-        self.expect("prepared")
+        self.expect(row.limit_s, "prepared")
         meter = Meter(psutil.Process(self.process.pid))
         self.connection.send(("go",))
-        _, wall, outcomes = self.expect("done")
+        _, wall, outcomes = self.expect(row.limit_s, "done")
         usage = meter.stop()
         self.connection.send(("finish",))
-        self.expect("clean")
+        self.expect(row.limit_s, "clean")
         return wall, usage, outcomes
 
     def alive(self) -> bool:
@@ -95,7 +95,7 @@ class Seat:
     def stop(self) -> None:
         try:
             self.connection.send(None)
-            self.expect("stopped")
+            self.expect(START_S, "stopped")
             self.process.wait(20)
         except (PeerError, OSError, subprocess.TimeoutExpired):
             pass

@@ -22,6 +22,16 @@ PEERS = {
     "futures": ("bench.peers.pools", "Futures", ""),
 }
 
+# The same for rows about tables (mode "tables").
+ENGINES = {
+    "rasker": ("bench.peers.engines", "Rasker", "rasker"),
+    "rasker-workers": ("bench.peers.engines", "RaskerWorkers", "rasker"),
+    "datafusion": ("bench.peers.engines", "DataFusion", "datafusion"),
+    "polars": ("bench.peers.engines", "Polars", "polars"),
+    "duckdb": ("bench.peers.engines", "DuckDb", "duckdb"),
+    "dask": ("bench.peers.engines", "Dask", "dask"),
+}
+
 
 class Peer:
     """What the rows call. `can` names the abilities that rows may need."""
@@ -54,7 +64,8 @@ class Peer:
 
 def load(name: str, setup: Setup) -> tuple[Peer, str]:
     """Import and start a peer; return it with its version."""
-    module, kind, distribution = PEERS[name]
+    known = ENGINES if setup.mode == "tables" else PEERS
+    module, kind, distribution = known[name]
     peer: Peer = getattr(import_module(module), kind)(setup)
     peer.start()
     if not distribution:

@@ -1,4 +1,4 @@
-"""The `rasker` program: `scheduler`, `worker`, `config`, `info`."""
+"""The `rasker` program: `scheduler`, `worker`, `sql`, `config`, `info`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_scheduler(commands)
     _add_worker(commands)
+    _add_sql(commands)
     _add_config(commands)
     info = commands.add_parser("info", help="about this installation")
     info.add_subparsers(dest="what", required=True).add_parser(
@@ -54,6 +55,18 @@ def _add_scheduler(commands: Any) -> None:
     p.add_argument(
         "--preload", action="append", default=[], help="module or file to import first; repeatable"
     )
+
+
+def _add_sql(commands: Any) -> None:
+    from rasker.sql.shell import add_parser
+
+    add_parser(commands)
+
+
+def _run_sql(args: argparse.Namespace) -> int:
+    from rasker.sql.shell import run
+
+    return run(args)
 
 
 def _add_worker(commands: Any) -> None:
@@ -266,6 +279,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     runners = {
         "scheduler": _run_scheduler,
         "worker": _run_worker,
+        "sql": _run_sql,
         "config": _run_config,
         "info": _run_info,
     }

@@ -22,6 +22,8 @@ __all__ = [
     "P2POutOfDiskError",
     "Reschedule",
     "SchedulerClosedError",
+    "SqlError",
+    "SqlNotSupportedError",
     "TaskOutOfMemory",
     "TimeoutError",
     "WorkerStartTimeoutError",
@@ -198,3 +200,11 @@ class P2PConsistencyError(RuntimeError):
 
 class P2POutOfDiskError(OSError):
     """An exchange found no more room on the disk."""
+
+
+class SqlError(ValueError):
+    """A statement is not SQL, asks for what is not there, or met data that does not fit."""
+
+
+class SqlNotSupportedError(SqlError, NotImplementedError):
+    """A statement asks for what is not supported."""

@@ -100,6 +100,19 @@ def test_answers_agree_to_one_part_in_a_million() -> None:
     assert not agrees([1.0], [1.0, 2.0])
 
 
+def test_a_difference_is_named_by_its_place() -> None:
+    assert harness.difference([1, [2, 3.0]], [1, [2, 3.0]]) == ""
+    assert harness.difference([1, [2, 4.0]], [1, [2, 3.0]]) == "[1]: [1]: 4.0 is not 3.0"
+    assert "2 parts, not 1" in harness.difference([1, 2], [1])
+
+
+def test_a_row_may_say_itself_how_answers_differ() -> None:
+    seats = {"ours": FixedSeat(0.001), "other": FixedSeat(0.001, answer=8)}
+    odd = measured(seats, difference=lambda answer, right: "it is even" * (answer % 2 == 0))
+    assert odd.failures == {"other": odd.failures["other"]}
+    assert "it is even" in odd.failures["other"]
+
+
 def test_a_spread_is_a_median_with_quartiles() -> None:
     assert Spread.of([5.0, 1.0, 4.0, 2.0, 3.0]) == Spread(3.0, 2.0, 4.0, 5)
 

@@ -1,1 +1,48 @@
-//! The engine.
+//! The table engine: SQL and plan fragments over columns. The only room that links DataFusion.
+//!
+//! ```text
+//!   text ─► statement ─► names ─► logical plan ─► physical plan ─► batches
+//!             (Context)                (Query)                      (Batches)
+//! ```
+//!
+//! A [`Context`] holds tables by name: files, batches in memory, views. A statement becomes a
+//! [`Query`]; rows are made when they are asked for, on threads of an [`Environment`] that a
+//! process shares.
+//!
+//! # Invariants
+//!
+//! - Names without quotes are found whatever their case
+//!   (guarded by `names_are_found_whatever_their_case`).
+//! - A table of files is what is there when it is asked for
+//!   (guarded by `files_that_come_later_are_seen`).
+//! - An error names the file, the column or the place in the text, and no library
+//!   (guarded by `errors_say_what_and_where`).
+//!
+//! Reading order: `error`, `environment`, `files`, `names`, `context`, `query`, `distribute`.
+
+mod context;
+mod dialect;
+mod distribute;
+mod environment;
+mod error;
+mod estimate;
+mod files;
+mod functions;
+pub mod hot;
+mod join_order;
+mod local_reader;
+mod names;
+mod query;
+mod row_filter;
+mod selectivity;
+mod text;
+
+pub use context::{Context, Parameters, TableEntry, function_names};
+pub use datafusion::arrow;
+pub use datafusion::common::ScalarValue;
+pub use distribute::{Fragment, FragmentRunner, Parts, Reads, Reservations, Stage, batches_of};
+pub use environment::{Environment, Settings};
+pub use error::{EngineError, Kind, Result};
+pub use files::{FilesOptions, FormatOptions};
+pub use query::{Batches, Query};
+pub use text::{TextKind, text_of};

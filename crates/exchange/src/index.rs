@@ -26,6 +26,11 @@ pub enum PartedError {
     Form,
 }
 
+/// Whether bytes begin as a parted value does.
+pub fn is_parted(value: &[u8]) -> bool {
+    value.starts_with(&MAGIC)
+}
+
 /// Bytes before the first part.
 pub(crate) fn index_nbytes(n_parts: u32) -> usize {
     let nbytes = FIXED_NBYTES + 8 * n_parts as usize + 8;

@@ -28,5 +28,5 @@ mod index;
 mod writer;
 
 pub use cut::{Part, PartsRead, bytes_of, cut, parts_of};
-pub use index::{ALIGNMENT, Index, PartedError};
+pub use index::{ALIGNMENT, Index, PartedError, is_parted};
 pub use writer::{Layout, PartedWriter};

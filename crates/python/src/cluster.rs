@@ -1,5 +1,6 @@
 //! `LocalCluster`: scheduler and workers as threads of this process.
 
+use crate::fragments::FragmentTasks;
 use crate::runner::PythonRunner;
 use crate::session::Session;
 use parking_lot::Mutex;
@@ -100,7 +101,7 @@ impl LocalCluster {
             memory,
             resources,
             executors,
-            native: None,
+            native: Some(Arc::new(FragmentTasks::default())),
             python: python_version(py),
             listens: processes,
             scheduler: crate::nodes::scheduler_options(py),

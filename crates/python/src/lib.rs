@@ -15,7 +15,8 @@
 //!   (guarded by `test_other_threads_run_while_one_waits`).
 //!
 //! Reading order: `compact`, `pickle`, `segment`, `values`, `encode`, `columns`, `runner`, `task`,
-//! `handle`, `session`, `graph`, `cluster`, `executor`.
+//! `handle`, `session`, `graph`, `cluster`, `executor`, `sql`,
+//! `fragments`.
 
 mod array_memory;
 mod chain;
@@ -26,6 +27,7 @@ mod datum;
 mod encode;
 mod executor;
 mod failure;
+mod fragments;
 mod gather;
 mod graph;
 mod handle;
@@ -36,10 +38,15 @@ mod runner;
 mod scatter;
 mod segment;
 mod session;
+mod sql;
 mod task;
 mod values;
 
 use pyo3::prelude::*;
+
+/// The engine's threads allocate and free much, and on each other's behalf.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[pymodule]
 mod _native {
@@ -53,6 +60,8 @@ mod _native {
     use crate::nodes::{connect, run_scheduler, run_worker};
     #[pymodule_export]
     use crate::session::{Options, Session, register_classes};
+    #[pymodule_export]
+    use crate::sql::{SqlContext, SqlQuery, Texts};
     #[pymodule_export]
     use crate::task::{current_task, rejoin, running_tasks, secede};
 

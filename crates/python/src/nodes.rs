@@ -1,6 +1,7 @@
 //! Processes of their own: `rasker scheduler`, `rasker worker`, and clients that join them.
 
 use crate::cluster::{executor_settings, memory_settings, process_executors, python_version};
+use crate::fragments::FragmentTasks;
 use crate::runner::PythonRunner;
 use crate::session::Session;
 use crate::task;
@@ -373,7 +374,7 @@ pub fn run_worker(
             n_workers: nworkers.max(1),
             resources: resources.clone(),
             executors: executors.clone(),
-            native: None,
+            native: Some(Arc::new(FragmentTasks::default())),
             python: python_version(py),
             shares_memory: shares_memory(py),
             timeout: seconds(timeout),

@@ -2,6 +2,7 @@
 
 use crate::array_memory::{self, HEAD_NBYTES};
 use crate::compact::{self, BUFFERS, PICKLE};
+use crate::fragments;
 use crate::segment::SegmentBuffer;
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
@@ -163,6 +164,9 @@ fn place(py: Python<'_>, parts: &[(usize, &[u8])], len: usize, arena: &Arena) ->
 pub fn decode<'py>(py: Python<'py>, blob: &Blob) -> PyResult<Bound<'py, PyAny>> {
     if let Some(segment) = blob.local::<Segment>() {
         let bytes = segment.as_slice();
+        if fragments::is_rows(bytes) {
+            return fragments::to_table(py, blob);
+        }
         if bytes.first() != Some(&BUFFERS) {
             return compact::Reader::new(bytes).read(py, &mut compact::Plain);
         }
@@ -170,6 +174,9 @@ pub fn decode<'py>(py: Python<'py>, blob: &Blob) -> PyResult<Bound<'py, PyAny>> 
         return with_buffers(py, bytes, whole.as_any());
     }
     let Blob::Bytes(bytes) = blob else { return Err(compact::damaged()) };
+    if fragments::is_rows(bytes) {
+        return fragments::to_table(py, blob);
+    }
     if bytes.first() != Some(&BUFFERS) {
         return compact::Reader::new(bytes).read(py, &mut compact::Plain);
     }

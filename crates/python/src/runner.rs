@@ -4,7 +4,7 @@ use crate::compact::{self, Context, Reader};
 use crate::values::{self, Encoded, Object, to_object};
 use crate::{array_memory, chain, failure, pickle, task};
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyMemoryError, PyNotImplementedError};
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString, PyTuple};
 use rasker_graph::{Blob, Run, TaskId, Template, TemplateId};
@@ -75,9 +75,8 @@ impl PythonRunner {
                 Some(object) => Ok(object.bind(py).clone()),
                 None => Err(compact::damaged()),
             },
-            // The worker lets none through: native calls alone read them so far.
-            Given::Parts { .. } => Err(PyNotImplementedError::new_err(
-                "Python tasks cannot read exchanges yet; let a native task read the parts",
+            Given::Parts { .. } => Err(pyo3::exceptions::PyNotImplementedError::new_err(
+                "a Python task cannot read an exchange; let a query's last stage give it values",
             )),
         }
     }

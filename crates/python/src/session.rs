@@ -171,7 +171,7 @@ impl Session {
         }
     }
 
-    fn new_key(&self) -> Key {
+    pub fn new_key(&self) -> Key {
         let n = self.0.n_keys.fetch_add(1, Ordering::Relaxed);
         Key(self
             .0

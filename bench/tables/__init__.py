@@ -1,0 +1,1 @@
+"""Tables of known contents, questions to them, and the right answers."""

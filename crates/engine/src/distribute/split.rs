@@ -1,0 +1,245 @@
+//! Cuts a physical plan where rows must change places.
+
+use super::TaskInput;
+use crate::{EngineError, Kind, Result};
+use datafusion::common::JoinType;
+use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalExpr};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
+use datafusion::physical_plan::joins::{
+    CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PartitionMode, SymmetricHashJoinExec,
+};
+use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
+use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use std::sync::Arc;
+
+type Plan = Arc<dyn ExecutionPlan>;
+
+/// How a task reads what another stage wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// Task `i` reads part `i` of every writer.
+    Part,
+    /// Every task reads everything.
+    All,
+}
+
+/// Tasks that run the partitions of one plan.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// With a [`RepartitionExec`] on top where rows are shared out by hash.
+    pub plan: Plan,
+    pub n_tasks: u32,
+    /// Parts that each task writes.
+    pub n_parts: u32,
+    /// Stages before it, with how each is read; a [`TaskInput`] names one by its place here.
+    pub inputs: Vec<(usize, Reads)>,
+}
+
+/// Cuts a plan into stages, each after those that it reads; the last one makes the result.
+///
+/// # Errors
+///
+/// [`Kind::Unsupported`] for plans that only one process can run.
+pub fn split(plan: Plan) -> Result<Vec<Stage>> {
+    let mut splitter = Splitter { stages: Vec::new() };
+    let last = splitter.stage(plan)?;
+    debug_assert_eq!(last + 1, splitter.stages.len());
+    Ok(splitter.stages)
+}
+
+struct Splitter {
+    stages: Vec<Stage>,
+}
+
+impl Splitter {
+    /// Makes a stage whose tasks write everything as one part.
+    fn stage(&mut self, plan: Plan) -> Result<usize> {
+        let mut inputs = Vec::new();
+        let plan = self.cut(plan, &mut inputs)?;
+        let n_tasks = n_partitions(&plan);
+        self.stages.push(Stage { plan, n_tasks, n_parts: 1, inputs });
+        Ok(self.stages.len() - 1)
+    }
+
+    /// The plan of the stage that `inputs` belong to, with what is in other stages cut off.
+    fn cut(&mut self, plan: Plan, inputs: &mut Vec<(usize, Reads)>) -> Result<Plan> {
+        if let Some(repartition) = plan.downcast_ref::<RepartitionExec>() {
+            return self.repartition(repartition, inputs);
+        }
+        if let Some(coalesce) = plan.downcast_ref::<CoalescePartitionsExec>() {
+            return self.coalesce(coalesce, inputs);
+        }
+        if let Some(merge) = plan.downcast_ref::<SortPreservingMergeExec>() {
+            let input = merge.input();
+            if n_partitions(input) == 1 {
+                return self.children(plan, inputs);
+            }
+            let read = self.read_each(input.clone(), inputs)?;
+            return Ok(replace_children_if_necessary(plan.clone(), vec![read])?);
+        }
+        if let Some(join) = plan.downcast_ref::<HashJoinExec>()
+            && *join.partition_mode() != PartitionMode::Partitioned
+        {
+            return self.collected_join(join, inputs);
+        }
+        if let Some(join) = plan.downcast_ref::<CrossJoinExec>() {
+            let left = self.read_all(join.left().clone(), inputs)?;
+            let right = self.cut(join.right().clone(), inputs)?;
+            return Ok(replace_children_if_necessary(plan.clone(), vec![left, right])?);
+        }
+        if let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>() {
+            let left = self.read_all(join.left().clone(), inputs)?;
+            let right = match emits_unmatched_left(*join.join_type()) {
+                true => self.single(join.right().clone(), inputs)?,
+                false => self.cut(join.right().clone(), inputs)?,
+            };
+            return Ok(replace_children_if_necessary(plan.clone(), vec![left, right])?);
+        }
+        if plan.downcast_ref::<RecursiveQueryExec>().is_some() {
+            // Its parts hand each other tables in memory: it stays in one task, as it is.
+            return Ok(plan);
+        }
+        if plan.downcast_ref::<SymmetricHashJoinExec>().is_some() {
+            return Err(EngineError::new(Kind::Unsupported, "joins of endless streams"));
+        }
+        self.children(plan, inputs)
+    }
+
+    fn children(&mut self, plan: Plan, inputs: &mut Vec<(usize, Reads)>) -> Result<Plan> {
+        let children: Vec<Plan> = plan.children().into_iter().cloned().collect();
+        let cut: Result<Vec<Plan>> =
+            children.into_iter().map(|child| self.cut(child, inputs)).collect();
+        Ok(replace_children_if_necessary(plan, cut?)?)
+    }
+
+    fn repartition(
+        &mut self,
+        node: &RepartitionExec,
+        inputs: &mut Vec<(usize, Reads)>,
+    ) -> Result<Plan> {
+        let Partitioning::Hash(exprs, n) = node.partitioning() else {
+            // Rows that are only spread have no need to move: tasks are spread already.
+            return self.cut(node.input().clone(), inputs);
+        };
+        if node.preserve_order() {
+            return Err(EngineError::new(Kind::Unsupported, "an exchange that merges by order"));
+        }
+        self.hash(node.input().clone(), exprs.clone(), *n, inputs)
+    }
+
+    fn hash(
+        &mut self,
+        input: Plan,
+        exprs: Vec<Arc<dyn PhysicalExpr>>,
+        n: usize,
+        inputs: &mut Vec<(usize, Reads)>,
+    ) -> Result<Plan> {
+        let schema = input.schema();
+        let mut own_inputs = Vec::new();
+        let cut = self.cut(input, &mut own_inputs)?;
+        let n_tasks = n_partitions(&cut);
+        let partitioning = Partitioning::Hash(exprs, n);
+        let plan: Plan = Arc::new(RepartitionExec::try_new(cut, partitioning.clone())?);
+        self.stages.push(Stage { plan, n_tasks, n_parts: n as u32, inputs: own_inputs });
+        let slot = inputs.len();
+        inputs.push((self.stages.len() - 1, Reads::Part));
+        Ok(Arc::new(TaskInput::new(slot, schema, partitioning, None)))
+    }
+
+    fn coalesce(
+        &mut self,
+        node: &CoalescePartitionsExec,
+        inputs: &mut Vec<(usize, Reads)>,
+    ) -> Result<Plan> {
+        let input = node.input().clone();
+        let Some(fetch) = node.fetch() else { return self.read_all(input, inputs) };
+        // No task needs to write more rows than are wanted of all.
+        let limited: Plan = Arc::new(LocalLimitExec::new(input, fetch));
+        let read = self.read_all(limited, inputs)?;
+        Ok(Arc::new(GlobalLimitExec::new(read, 0, Some(fetch))))
+    }
+
+    /// Everything another stage writes, as one partition, in the order of its tasks.
+    fn read_all(&mut self, input: Plan, inputs: &mut Vec<(usize, Reads)>) -> Result<Plan> {
+        // What is collected anyway need not be collected in a stage of its own.
+        if let Some(coalesce) = input.downcast_ref::<CoalescePartitionsExec>() {
+            return self.coalesce(coalesce, inputs);
+        }
+        let schema = input.schema();
+        let ordering = (n_partitions(&input) == 1).then(|| ordering(&input)).flatten();
+        let stage = self.stage(input)?;
+        let slot = inputs.len();
+        inputs.push((stage, Reads::All));
+        let partitioning = Partitioning::UnknownPartitioning(1);
+        Ok(Arc::new(TaskInput::new(slot, schema, partitioning, ordering)))
+    }
+
+    /// Everything another stage writes, each of its tasks as a partition of its own.
+    fn read_each(&mut self, input: Plan, inputs: &mut Vec<(usize, Reads)>) -> Result<Plan> {
+        let schema = input.schema();
+        let ordering = ordering(&input);
+        let stage = self.stage(input)?;
+        let n = self.stages[stage].n_tasks as usize;
+        let slot = inputs.len();
+        inputs.push((stage, Reads::All));
+        let partitioning = Partitioning::UnknownPartitioning(n);
+        Ok(Arc::new(TaskInput::each(slot, schema, partitioning, ordering)))
+    }
+
+    /// A plan with one partition, whatever it has.
+    fn single(&mut self, plan: Plan, inputs: &mut Vec<(usize, Reads)>) -> Result<Plan> {
+        match n_partitions(&plan) {
+            1 => self.cut(plan, inputs),
+            _ => self.read_all(plan, inputs),
+        }
+    }
+
+    /// A join whose left side is collected for all tasks of the right side.
+    fn collected_join(
+        &mut self,
+        join: &HashJoinExec,
+        inputs: &mut Vec<(usize, Reads)>,
+    ) -> Result<Plan> {
+        let n = n_partitions(join.right()) as usize;
+        let knows_all = emits_unmatched_left(*join.join_type());
+        if n > 1 && knows_all && !join.null_aware {
+            // Each task would take left rows for unmatched that another one matches: rows that
+            // may match are brought together instead.
+            let left = match join.left().downcast_ref::<CoalescePartitionsExec>() {
+                Some(coalesce) => coalesce.input().clone(),
+                None => join.left().clone(),
+            };
+            let (of_left, of_right) = join.on().iter().cloned().unzip();
+            let left = self.hash(left, of_left, n, inputs)?;
+            let right = self.hash(join.right().clone(), of_right, n, inputs)?;
+            let join = join.builder().with_partition_mode(PartitionMode::Partitioned);
+            let join = join.with_new_children(vec![left, right])?.recompute_properties();
+            return Ok(join.build_exec()?);
+        }
+        let left = self.read_all(join.left().clone(), inputs)?;
+        let right = match knows_all {
+            // Whether anything is missing on the right, only one who sees all of it knows.
+            true => self.single(join.right().clone(), inputs)?,
+            false => self.cut(join.right().clone(), inputs)?,
+        };
+        let join = join.builder().with_partition_mode(PartitionMode::CollectLeft);
+        Ok(join.with_new_children(vec![left, right])?.recompute_properties().build_exec()?)
+    }
+}
+
+fn n_partitions(plan: &Plan) -> u32 {
+    plan.output_partitioning().partition_count() as u32
+}
+
+fn ordering(plan: &Plan) -> Option<LexOrdering> {
+    plan.output_ordering().cloned()
+}
+
+fn emits_unmatched_left(join: JoinType) -> bool {
+    use JoinType as J;
+    matches!(join, J::Left | J::Full | J::LeftSemi | J::LeftAnti | J::LeftMark)
+}

@@ -1,0 +1,14 @@
+//! Tables of files.
+
+mod format;
+mod partitions;
+mod table;
+
+pub use format::FormatOptions;
+pub(crate) use table::FileTable;
+pub use table::FilesOptions;
+
+/// Whether a name in a query looks like the place of files.
+pub(crate) fn is_place(name: &str) -> bool {
+    name.contains('/') || name.contains('*') || format::of_name(name).0.is_some()
+}

@@ -1,0 +1,134 @@
+//! The format of files: by their names, by what was said, by a look at their beginning.
+
+use crate::{EngineError, Kind, Result};
+use datafusion::datasource::file_format::FileFormat;
+use datafusion::execution::SessionState;
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// How much of a file is looked at.
+const HEAD_NBYTES: u64 = 64 << 10;
+
+/// Options of a format by name, such as `delimiter` or `has_header`.
+pub type FormatOptions = HashMap<String, String>;
+
+/// The name of a format and of a compression, as far as a file's name tells.
+pub(super) fn of_name(name: &str) -> (Option<&'static str>, Option<&'static str>) {
+    let lower = name.to_ascii_lowercase();
+    let (base, compression) = match lower.rsplit_once('.') {
+        Some((base, "gz" | "gzip")) => (base.to_owned(), Some("gzip")),
+        Some((base, "bz2")) => (base.to_owned(), Some("bzip2")),
+        Some((base, "xz")) => (base.to_owned(), Some("xz")),
+        Some((base, "zst" | "zstd")) => (base.to_owned(), Some("zstd")),
+        _ => (lower, None),
+    };
+    let format = match base.rsplit_once('.').map_or("", |(_, extension)| extension) {
+        "parquet" | "pq" | "parq" => Some("parquet"),
+        "csv" | "tsv" | "tbl" => Some("csv"),
+        "json" | "ndjson" | "jsonl" => Some("json"),
+        "arrow" | "ipc" | "feather" | "arrows" => Some("arrow"),
+        _ => None,
+    };
+    (format, compression)
+}
+
+/// The format of files, made of what the user said, the name of the first and a look into it.
+pub(super) async fn decide(
+    state: &SessionState,
+    store: &Arc<dyn ObjectStore>,
+    first: &ObjectMeta,
+    named: Option<&str>,
+    options: &FormatOptions,
+) -> Result<Arc<dyn FileFormat>> {
+    let name = first.location.filename().unwrap_or("");
+    let (by_name, compression) = of_name(name);
+    let format = match named.map(str::to_ascii_lowercase) {
+        Some(named) => match named.as_str() {
+            "tsv" => "csv".to_owned(),
+            "ndjson" | "jsonl" => "json".to_owned(),
+            "ipc" | "feather" => "arrow".to_owned(),
+            _ => named,
+        },
+        None => by_name.map(str::to_owned).ok_or_else(|| unknown(name))?,
+    };
+    let mut options: FormatOptions =
+        options.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
+    if let Some(compression) = compression
+        && matches!(format.as_str(), "csv" | "json")
+    {
+        options.entry("compression".into()).or_insert_with(|| compression.into());
+    }
+    let is_plain = options.get("compression").is_none_or(|name| name == "uncompressed");
+    let head = match format.as_str() {
+        "csv" | "json" if is_plain && first.size > 0 => Some(head(store, first).await?),
+        _ => None,
+    };
+    match format.as_str() {
+        "csv" => {
+            let is_tabs = name.to_ascii_lowercase().contains(".tsv") || named == Some("tsv");
+            let by_look = || head.as_deref().map_or(',', delimiter).to_string();
+            options
+                .entry("delimiter".into())
+                .or_insert_with(|| if is_tabs { "\t".into() } else { by_look() });
+        }
+        "json" => {
+            let is_array = head.as_deref().is_some_and(begins_an_array);
+            let is_lines = (!is_array).to_string();
+            options.entry("newline_delimited".into()).or_insert(is_lines);
+        }
+        _ => {}
+    }
+    let Some(factory) = state.get_file_format_factory(&format) else {
+        return Err(EngineError::plan(format!(
+            "there is no file format {format}; known are parquet, csv, json and arrow"
+        )));
+    };
+    let prefixed = options.into_iter().map(|(name, value)| (format!("format.{name}"), value));
+    Ok(factory.create(state, &prefixed.collect())?)
+}
+
+fn unknown(name: &str) -> EngineError {
+    EngineError::plan(format!(
+        "the format of {name} is not known from its name; say which: \
+         format='parquet', 'csv', 'json' or 'arrow'"
+    ))
+}
+
+pub(super) async fn head(store: &Arc<dyn ObjectStore>, file: &ObjectMeta) -> Result<Vec<u8>> {
+    let end = HEAD_NBYTES.min(file.size);
+    let options = GetOptions { range: Some(GetRange::Bounded(0..end)), ..GetOptions::default() };
+    let of = |error| rasker_io::IoError::of(&format!("/{}", file.location), error);
+    let got = store.get_opts(&file.location, options).await.map_err(of)?;
+    Ok(got.bytes().await.map_err(of)?.to_vec())
+}
+
+/// The delimiter that the first line has most of.
+fn delimiter(head: &[u8]) -> char {
+    let line = head.split(|byte| *byte == b'\n').next().unwrap_or(b"");
+    let mut within = false;
+    let mut counts = [(b',', 0), (b'\t', 0), (b';', 0), (b'|', 0)];
+    for byte in line {
+        within ^= *byte == b'"';
+        if let Some((_, n)) = counts.iter_mut().find(|(sign, _)| sign == byte && !within) {
+            *n += 1;
+        }
+    }
+    // The first of those with the most: a comma unless another is there more often.
+    let most = counts.iter().map(|(_, n)| *n).max().unwrap_or(0);
+    counts.iter().find(|(_, n)| *n == most).map_or(',', |(sign, _)| *sign as char)
+}
+
+fn begins_an_array(head: &[u8]) -> bool {
+    head.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[')
+}
+
+/// An error of a kind for a file that is damaged, with its name.
+pub(super) fn damaged(file: &ObjectMeta, error: EngineError) -> EngineError {
+    match error.kind {
+        Kind::Data | Kind::Internal => {
+            EngineError::new(Kind::Data, error.text).at(&format!("/{}", file.location))
+        }
+        _ => error,
+    }
+}

@@ -1,0 +1,44 @@
+//! What makes the engine fast: settings, and rules that improve DataFusion's plans.
+
+use std::sync::Arc;
+
+use datafusion::execution::context::SessionConfig;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+
+use crate::join_order::JoinOrder;
+use crate::local_reader::LocalRead;
+use crate::row_filter::RowFilter;
+
+/// A rule of the physical optimizer.
+pub type Rule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
+
+/// All physical rules of a session: DataFusion's own with ours between and after them.
+pub fn physical_rules() -> Vec<Rule> {
+    let mut all = planning_rules();
+    all.extend(rules());
+    all
+}
+
+/// The same for a plan that is to be cut into fragments: [`rules`] run where each of them runs.
+pub fn planning_rules() -> Vec<Rule> {
+    let mut all = Vec::new();
+    for rule in PhysicalOptimizer::new().rules {
+        let selects_sides = rule.name() == "join_selection";
+        all.push(rule);
+        if selects_sides {
+            all.push(Arc::new(JoinOrder) as Rule);
+        }
+    }
+    all
+}
+
+/// The rules that run after all others.
+pub fn rules() -> Vec<Rule> {
+    vec![Arc::new(RowFilter), Arc::new(LocalRead)]
+}
+
+/// Settings that were measured to pay.
+pub fn tune(config: &mut SessionConfig) {
+    let _ = config;
+}

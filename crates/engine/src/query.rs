@@ -1,0 +1,301 @@
+//! A statement that is planned: its columns, its rows, its explanation.
+
+use crate::distribute::{Fragment, Stage, split};
+use crate::environment::Environment;
+use crate::{EngineError, Result, hot};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion::datasource::physical_plan::FileScanConfig;
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::execution::SessionState;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::{ExecutionPlan, collect_partitioned, execute_stream};
+use futures::StreamExt;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Batches that wait for whoever reads a stream.
+const N_BUFFERED: usize = 4;
+
+/// A task reads about so much of files.
+const TASK_NBYTES: u64 = 128 << 20;
+
+/// A planned statement, as lazy as it was asked for: rows are made when they are asked for.
+#[derive(Clone)]
+pub struct Query {
+    environment: Arc<Environment>,
+    state: SessionState,
+    plan: LogicalPlan,
+    /// The answer of a statement that was run at once.
+    done: Option<Arc<Vec<RecordBatch>>>,
+}
+
+impl Query {
+    pub(crate) fn new(
+        environment: Arc<Environment>,
+        state: SessionState,
+        plan: LogicalPlan,
+    ) -> Query {
+        Query { environment, state, plan, done: None }
+    }
+
+    pub(crate) fn nothing(environment: Arc<Environment>, state: SessionState) -> Query {
+        let plan = LogicalPlanBuilder::empty(false).build().expect("nothing can be planned");
+        Query { environment, state, plan, done: Some(Arc::default()) }
+    }
+
+    /// Whether it changes something, and is therefore run when it is said.
+    pub(crate) fn is_eager(&self) -> bool {
+        self.done.is_none() && matches!(self.plan, LogicalPlan::Dml(_) | LogicalPlan::Copy(_))
+    }
+
+    /// Whether it was run when it was said: its rows are here.
+    pub fn is_done(&self) -> bool {
+        self.done.is_some()
+    }
+
+    pub(crate) fn done(mut self, check: &dyn Fn() -> bool) -> Result<Query> {
+        self.done = Some(Arc::new(self.collect(check)?));
+        Ok(self)
+    }
+
+    /// The columns; text is of plain types here, whatever it is within the engine.
+    pub fn schema(&self) -> SchemaRef {
+        // What was planned says types as they were written; `1` beside `2.5` is known to be no
+        // integer only when both have been looked at.
+        let analyzer = self.state.analyzer();
+        let config = self.state.config_options();
+        let analyzed = analyzer.execute_and_check(self.plan.clone(), config, |_, _| {});
+        let plan = analyzed.as_ref().unwrap_or(&self.plan);
+        plain_schema(plan.schema().inner())
+    }
+
+    /// All rows, in order: where no order was asked for, in that of the files.
+    pub fn collect(&self, check: &dyn Fn() -> bool) -> Result<Vec<RecordBatch>> {
+        if let Some(done) = &self.done {
+            return Ok(done.to_vec());
+        }
+        let schema = self.schema();
+        let collect = async {
+            let plan = self.physical().await?;
+            let parts = collect_partitioned(plan, self.state.task_ctx()).await?;
+            let batches = parts.into_iter().flatten().filter(|batch| batch.num_rows() > 0);
+            batches.map(|batch| plain(batch, &schema)).collect()
+        };
+        // On a thread of the engine, as its tasks wake each other there at less cost.
+        self.environment.wait(collect, check)
+    }
+
+    /// Rows as they come.
+    pub fn stream(&self, check: &dyn Fn() -> bool) -> Result<Batches> {
+        let (sender, batches) = mpsc::channel(N_BUFFERED);
+        if let Some(done) = &self.done {
+            let done: Vec<_> = done.iter().cloned().map(Ok).collect();
+            return Ok(Batches {
+                schema: self.schema(),
+                rest: done.into_iter(),
+                batches,
+                task: None,
+            });
+        }
+        let mut stream = self.environment.wait(
+            async {
+                let plan = self.physical().await?;
+                Ok(execute_stream(plan, self.state.task_ctx())?)
+            },
+            check,
+        )?;
+        let schema = self.schema();
+        let task = self.environment.handle().spawn(async move {
+            while let Some(batch) = stream.next().await {
+                let batch = batch.map_err(EngineError::from);
+                let batch = batch.and_then(|batch| plain(batch, &schema));
+                let is_last = batch.is_err();
+                if sender.send(batch).await.is_err() || is_last {
+                    break;
+                }
+            }
+        });
+        Ok(Batches {
+            schema: self.schema(),
+            rest: Vec::new().into_iter(),
+            batches,
+            task: Some((task, self.environment.clone())),
+        })
+    }
+
+    /// How it would be run, or with `analyze` how it was.
+    pub fn explain(
+        &self,
+        analyze: bool,
+        verbose: bool,
+        check: &dyn Fn() -> bool,
+    ) -> Result<String> {
+        let plan =
+            LogicalPlanBuilder::from(self.plan.clone()).explain(verbose, analyze)?.build()?;
+        let explained = Query {
+            plan,
+            done: None,
+            environment: self.environment.clone(),
+            state: self.state.clone(),
+        };
+        let mut text = String::new();
+        for batch in explained.collect(check)? {
+            let column = |at: usize| cast(batch.column(at), &DataType::Utf8);
+            let (kinds, plans) = (column(0)?, column(1)?);
+            use datafusion::arrow::array::AsArray;
+            for (kind, plan) in kinds.as_string::<i32>().iter().zip(plans.as_string::<i32>().iter())
+            {
+                text.push_str(&format!("{}\n{}\n", kind.unwrap_or(""), plan.unwrap_or("")));
+            }
+        }
+        Ok(text)
+    }
+
+    /// The same as stages of tasks for `n` slots, or more where there is more data.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Kind::Unsupported`] for what only one process can run.
+    pub fn stages(&self, n: usize, check: &dyn Fn() -> bool) -> Result<Vec<Stage>> {
+        // The catalog is there, and would be made anew, empty.
+        let mut config = self.state.config().clone().with_create_default_catalog_and_schema(false);
+        let options = config.options_mut();
+        options.execution.target_partitions = n;
+        // What leans on partitions of one process seeing each other does not travel.
+        options.execution.enable_file_stream_work_stealing = false;
+        options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+        options.optimizer.enable_round_robin_repartition = false;
+        options.optimizer.enable_dynamic_filter_pushdown = false;
+        options.optimizer.enable_join_dynamic_filter_pushdown = false;
+        options.optimizer.enable_topk_dynamic_filter_pushdown = false;
+        options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+        options.optimizer.prefer_existing_sort = false;
+        let state = SessionStateBuilder::new_from_existing(self.state.clone())
+            .with_config(config)
+            .with_physical_optimizer_rules(hot::planning_rules())
+            .build();
+        let plan = async { Ok(state.create_physical_plan(&self.plan).await?) };
+        split(self.environment.wait(plan, check)?)
+    }
+
+    /// The same for a cluster of `n_slots`: as one task over few bytes, as more tasks than slots
+    /// over many.
+    ///
+    /// # Errors
+    ///
+    /// As [`Query::stages`].
+    pub fn stages_for(
+        &self,
+        n_slots: usize,
+        whole_nbytes: u64,
+        check: &dyn Fn() -> bool,
+    ) -> Result<Vec<Stage>> {
+        let n_slots = n_slots.max(1);
+        let stages = self.stages(n_slots, check)?;
+        let nbytes: u64 = stages.iter().map(|stage| scanned_nbytes(&stage.plan)).sum();
+        let n_rounds = nbytes.div_ceil(TASK_NBYTES * n_slots as u64).max(1) as usize;
+        let n = if nbytes < whole_nbytes { 1 } else { n_slots * n_rounds };
+        if n == n_slots { Ok(stages) } else { self.stages(n, check) }
+    }
+
+    /// A stage as it travels.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Kind::Unsupported`] for what cannot travel.
+    pub fn fragment(&self, stage: &Stage) -> Result<Fragment> {
+        Fragment::new(stage, self.environment.opened())
+    }
+
+    async fn physical(&self) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self.state.create_physical_plan(&self.plan).await?)
+    }
+}
+
+/// Bytes of the files that a plan reads.
+fn scanned_nbytes(plan: &Arc<dyn ExecutionPlan>) -> u64 {
+    let own = plan
+        .downcast_ref::<DataSourceExec>()
+        .and_then(|scan| scan.data_source().downcast_ref::<FileScanConfig>())
+        .map_or(0, |scan| {
+            let files = scan.file_groups.iter().flat_map(|group| group.iter());
+            files.map(|file| file.effective_size()).sum()
+        });
+    own + plan.children().into_iter().map(scanned_nbytes).sum::<u64>()
+}
+
+/// Rows on their way; dropping it ends the query.
+pub struct Batches {
+    schema: SchemaRef,
+    rest: std::vec::IntoIter<Result<RecordBatch>>,
+    batches: mpsc::Receiver<Result<RecordBatch>>,
+    task: Option<(tokio::task::JoinHandle<()>, Arc<Environment>)>,
+}
+
+impl Batches {
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    /// Waits for the next batch; `check` is asked now and then whether to go on.
+    pub fn next(&mut self, check: &dyn Fn() -> bool) -> Option<Result<RecordBatch>> {
+        if let Some(batch) = self.rest.next() {
+            return Some(batch);
+        }
+        let (_, environment) = self.task.as_ref()?;
+        let batches = &mut self.batches;
+        match environment.wait(async { Ok(batches.recv().await) }, check) {
+            Ok(next) => next,
+            Err(error) => Some(Err(error)),
+        }
+    }
+}
+
+impl Drop for Batches {
+    fn drop(&mut self) {
+        if let Some((task, _)) = self.task.take() {
+            task.abort();
+        }
+    }
+}
+
+/// Views are a layout of the engine; what leaves it is text as everybody knows it.
+fn plain_type(kind: &DataType) -> DataType {
+    let inner = |field: &FieldRef| Arc::new(plain_field(field));
+    match kind {
+        DataType::Utf8View => DataType::Utf8,
+        DataType::BinaryView => DataType::Binary,
+        DataType::List(field) => DataType::List(inner(field)),
+        DataType::LargeList(field) => DataType::LargeList(inner(field)),
+        DataType::FixedSizeList(field, n) => DataType::FixedSizeList(inner(field), *n),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(inner).collect()),
+        DataType::Map(field, sorted) => DataType::Map(inner(field), *sorted),
+        other => other.clone(),
+    }
+}
+
+fn plain_field(field: &Field) -> Field {
+    field.clone().with_data_type(plain_type(field.data_type()))
+}
+
+pub(crate) fn plain_schema(schema: &Schema) -> SchemaRef {
+    // What a plan says of missing values and what its batches say differ at times.
+    let fields = schema.fields().iter().map(|field| plain_field(field).with_nullable(true));
+    let fields: Vec<Field> = fields.collect();
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+}
+
+pub(crate) fn plain(batch: RecordBatch, target: &SchemaRef) -> Result<RecordBatch> {
+    if *target == batch.schema() {
+        return Ok(batch);
+    }
+    let columns = batch.columns().iter().zip(target.fields());
+    let columns = columns.map(|(column, field)| cast(column, field.data_type()));
+    let options =
+        datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    Ok(RecordBatch::try_new_with_options(target.clone(), columns, &options)?)
+}

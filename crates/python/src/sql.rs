@@ -1,0 +1,396 @@
+//! The table engine as Python sees it: tables in and out through the Arrow PyCapsule interface.
+
+use crate::handle::{Handle, KeyName};
+use crate::session::Session;
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+use pyo3_arrow::{PyRecordBatchReader, PySchema, PyTable};
+use rasker_client::NewTask;
+use rasker_engine::arrow::array::{RecordBatch, RecordBatchReader};
+use rasker_engine::arrow::datatypes::SchemaRef;
+use rasker_engine::arrow::error::ArrowError;
+use rasker_engine::{
+    Batches, Context, EngineError, FilesOptions, Fragment, Kind, Parameters, Query, Reads,
+    ScalarValue, Settings, Stage, TextKind, text_of,
+};
+use rasker_graph::{Key, PartRange, TaskId, Template, TemplateId, TemplateKind};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Runs without the interpreter lock; signals are looked for now and then, and end it.
+fn apart<T: Send>(
+    py: Python<'_>,
+    run: impl FnOnce(&dyn Fn() -> bool) -> Result<T, EngineError> + Send,
+) -> PyResult<T> {
+    let (ended, interrupt) = py.detach(|| {
+        let interrupt: RefCell<Option<PyErr>> = RefCell::new(None);
+        let go_on = || match Python::attach(|py| py.check_signals()) {
+            Ok(()) => true,
+            Err(error) => {
+                *interrupt.borrow_mut() = Some(error);
+                false
+            }
+        };
+        let ended = run(&go_on);
+        (ended, interrupt.into_inner())
+    });
+    match (ended, interrupt) {
+        (Ok(value), _) => Ok(value),
+        (Err(_), Some(interrupt)) => Err(interrupt),
+        (Err(error), None) => Err(raised(py, &error)),
+    }
+}
+
+/// The Python class that a kind of failure is raised as.
+pub fn class_of(kind: Kind) -> (&'static str, &'static str) {
+    match kind {
+        Kind::Syntax | Kind::Plan | Kind::Data => ("rasker.exceptions", "SqlError"),
+        Kind::Unsupported => ("rasker.exceptions", "SqlNotSupportedError"),
+        Kind::Missing => ("builtins", "FileNotFoundError"),
+        Kind::Denied => ("builtins", "PermissionError"),
+        Kind::Memory => ("builtins", "MemoryError"),
+        Kind::Cancelled => ("builtins", "KeyboardInterrupt"),
+        Kind::Internal => ("builtins", "RuntimeError"),
+    }
+}
+
+pub fn raised(py: Python<'_>, error: &EngineError) -> PyErr {
+    let (module, name) = class_of(error.kind);
+    let class = py.import(module).and_then(|module| module.getattr(name));
+    match class.and_then(|class| class.call1((&error.text,))) {
+        Ok(error) => PyErr::from_value(error),
+        Err(error) => error,
+    }
+}
+
+/// Tables by name, and statements over them.
+#[pyclass(frozen, module = "rasker._native")]
+pub struct SqlContext(Arc<Context>);
+
+#[pymethods]
+impl SqlContext {
+    #[new]
+    #[pyo3(signature = (threads=0, memory_limit=None, spill_folder=None))]
+    fn new(
+        py: Python<'_>,
+        threads: usize,
+        memory_limit: Option<u64>,
+        spill_folder: Option<PathBuf>,
+    ) -> PyResult<SqlContext> {
+        let settings = Settings { threads, memory_limit, spill_folder };
+        let context = Context::new(&settings).map_err(|error| raised(py, &error))?;
+        Ok(SqlContext(Arc::new(context)))
+    }
+
+    /// Names files as a table.
+    #[pyo3(signature = (
+        name, locations, *, format=None, format_options=None, schema=None, hive=true,
+        store_options=None
+    ))]
+    #[allow(clippy::too_many_arguments)] // The names are Python's keywords.
+    fn create_files(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        locations: Vec<String>,
+        format: Option<String>,
+        format_options: Option<HashMap<String, String>>,
+        schema: Option<PySchema>,
+        hive: bool,
+        store_options: Option<BTreeMap<String, String>>,
+    ) -> PyResult<()> {
+        let options = FilesOptions {
+            locations,
+            format,
+            format_options: format_options.unwrap_or_default(),
+            schema: schema.map(PySchema::into_inner),
+            hive,
+            store_options: store_options.unwrap_or_default(),
+            may_be_empty: false,
+        };
+        apart(py, |go_on| self.0.create_files(name, options, go_on))
+    }
+
+    /// Names a table that stays in memory; what offers an Arrow stream is one.
+    fn create_batches(&self, py: Python<'_>, name: &str, table: PyTable) -> PyResult<()> {
+        let (batches, schema) = table.into_inner();
+        self.0.create_batches(name, schema, batches).map_err(|error| raised(py, &error))
+    }
+
+    fn drop_table(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        self.0.drop_table(name).map_err(|error| raised(py, &error))
+    }
+
+    /// Schema, name and kind of each table.
+    fn tables(&self) -> Vec<(String, String, &'static str)> {
+        let entries = self.0.tables().into_iter();
+        entries.map(|entry| (entry.schema, entry.name, entry.kind)).collect()
+    }
+
+    fn schema_of(&self, py: Python<'_>, name: &str) -> PyResult<PySchema> {
+        self.0.schema_of(name).map(PySchema::new).map_err(|error| raised(py, &error))
+    }
+
+    #[pyo3(signature = (text, parameters=None))]
+    fn sql(
+        &self,
+        py: Python<'_>,
+        text: &str,
+        parameters: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<SqlQuery> {
+        let parameters = read_parameters(parameters)?;
+        apart(py, |go_on| self.0.sql(text, &parameters, go_on)).map(SqlQuery)
+    }
+}
+
+/// Pairs of a kind and a value, as `rasker.sql` makes them of Python's values.
+fn read_parameters(given: Option<&Bound<'_, PyAny>>) -> PyResult<Parameters> {
+    let Some(given) = given else { return Ok(Parameters::None) };
+    if let Ok(named) = given.extract::<HashMap<String, (String, Bound<'_, PyAny>)>>() {
+        let values =
+            named.into_iter().map(|(name, (kind, value))| Ok((name, scalar(&kind, &value)?)));
+        return Ok(Parameters::Named(values.collect::<PyResult<_>>()?));
+    }
+    let listed: Vec<(String, Bound<'_, PyAny>)> = given.extract()?;
+    let values = listed.into_iter().map(|(kind, value)| scalar(&kind, &value));
+    Ok(Parameters::Positional(values.collect::<PyResult<_>>()?))
+}
+
+fn scalar(kind: &str, value: &Bound<'_, PyAny>) -> PyResult<ScalarValue> {
+    Ok(match kind {
+        "null" => ScalarValue::Null,
+        "bool" => ScalarValue::Boolean(Some(value.extract()?)),
+        "int" => ScalarValue::Int64(Some(value.extract()?)),
+        "float" => ScalarValue::Float64(Some(value.extract()?)),
+        "text" => ScalarValue::Utf8(Some(value.extract()?)),
+        "bytes" => ScalarValue::Binary(Some(value.extract()?)),
+        "date" => ScalarValue::Date32(Some(value.extract()?)),
+        "timestamp" => ScalarValue::TimestampMicrosecond(Some(value.extract()?), None),
+        "timestamp_utc" => {
+            ScalarValue::TimestampMicrosecond(Some(value.extract()?), Some("UTC".into()))
+        }
+        "duration" => ScalarValue::DurationMicrosecond(Some(value.extract()?)),
+        "decimal" => {
+            let (digits, precision, scale): (String, u8, i8) = value.extract()?;
+            let digits = digits.parse().map_err(|_| {
+                PyValueError::new_err("a decimal parameter has more digits than 38")
+            })?;
+            ScalarValue::Decimal128(Some(digits), precision, scale)
+        }
+        other => return Err(PyTypeError::new_err(format!("{other} is no kind of parameter"))),
+    })
+}
+
+/// A planned statement; its rows are made when they are asked for.
+#[pyclass(frozen, module = "rasker._native")]
+pub struct SqlQuery(Query);
+
+#[pymethods]
+impl SqlQuery {
+    fn schema(&self) -> PySchema {
+        PySchema::new(self.0.schema())
+    }
+
+    fn columns(&self) -> Vec<String> {
+        self.0.schema().fields().iter().map(|field| field.name().clone()).collect()
+    }
+
+    /// All rows, in order.
+    fn collect(&self, py: Python<'_>) -> PyResult<PyTable> {
+        let batches = apart(py, |go_on| self.0.collect(go_on))?;
+        PyTable::try_new(batches, self.0.schema())
+    }
+
+    /// Rows as they come.
+    fn read(&self, py: Python<'_>) -> PyResult<PyRecordBatchReader> {
+        let batches = apart(py, |go_on| self.0.stream(go_on))?;
+        Ok(PyRecordBatchReader::new(Box::new(Reader { schema: batches.schema(), batches })))
+    }
+
+    /// Whether it was run when it was said.
+    fn is_done(&self) -> bool {
+        self.0.is_done()
+    }
+
+    /// Enters it as tasks, and returns futures of its rows, in order; `None` where one process
+    /// must run it. Queries over fewer bytes than `whole_nbytes` are one task.
+    fn submit<'py>(
+        &self,
+        py: Python<'py>,
+        session: &Session,
+        n_slots: usize,
+        whole_nbytes: u64,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let fragments: Vec<(Fragment, Stage)> = apart(py, |go_on| {
+            let stages = self.0.stages_for(n_slots, whole_nbytes, go_on)?;
+            stages.into_iter().map(|stage| Ok((self.0.fragment(&stage)?, stage))).collect()
+        })?;
+        let ids = enter(session, &fragments);
+        let futures = PyList::empty(py);
+        for (task, key) in ids {
+            let handle = Handle::new(session.clone(), task, key, KeyName::Call("sql".into()));
+            futures.append(handle.into_future(py)?)?;
+        }
+        session.inner().touched();
+        Ok(futures)
+    }
+
+    #[pyo3(signature = (analyze=false, verbose=false))]
+    fn explain(&self, py: Python<'_>, analyze: bool, verbose: bool) -> PyResult<String> {
+        apart(py, |go_on| self.0.explain(analyze, verbose, go_on))
+    }
+}
+
+/// Enters the tasks of all stages; those of the last one are wanted.
+fn enter(session: &Session, fragments: &[(Fragment, Stage)]) -> Vec<(TaskId, Key)> {
+    let templates: Vec<Template> = fragments
+        .iter()
+        .map(|(fragment, _)| {
+            let code = fragment.to_bytes();
+            let hash = blake3::hash(&code);
+            let id = u128::from_le_bytes(hash.as_bytes()[..16].try_into().expect("sixteen"));
+            let (id, kind, name) = (TemplateId(id), TemplateKind::Native, "sql".into());
+            Template { id, kind, name, code: code.into() }
+        })
+        .collect();
+    session.inner().with(|machine, _| {
+        let mut outputs: Vec<Output> = Vec::new();
+        for (at, (_, stage)) in fragments.iter().enumerate() {
+            let template = templates[at].id;
+            machine.add_template(templates[at].clone());
+            let is_last = at + 1 == fragments.len();
+            let dependencies: Vec<TaskId> =
+                stage.inputs.iter().filter_map(|(from, _)| outputs[*from].exchange).collect();
+            let mut tasks = Vec::with_capacity(stage.n_tasks as usize);
+            for partition in 0..stage.n_tasks {
+                let part = |(place, (_, reads)): (usize, &(usize, Reads))| {
+                    let part = if *reads == Reads::Part { partition } else { 0 };
+                    (place as u32, PartRange::one(part))
+                };
+                let reads: Vec<_> = stage.inputs.iter().enumerate().map(part).collect();
+                let key = session.new_key();
+                let new = NewTask {
+                    key,
+                    name: None,
+                    template,
+                    args: &partition.to_le_bytes(),
+                    blob: None,
+                    dependencies: &dependencies,
+                    options: None,
+                    fused: &[],
+                };
+                tasks.push((machine.submit_reader(new, &reads, is_last), key));
+            }
+            let writers: Vec<TaskId> = tasks.iter().map(|(task, _)| *task).collect();
+            let exchange = (!is_last).then(|| machine.exchange(session.new_key(), &writers));
+            outputs.push(Output { tasks, exchange });
+        }
+        outputs.pop().map(|last| last.tasks).unwrap_or_default()
+    })
+}
+
+/// What a stage was entered as.
+struct Output {
+    tasks: Vec<(TaskId, Key)>,
+    /// What later stages read it through; none of the last one.
+    exchange: Option<TaskId>,
+}
+
+struct Reader {
+    schema: SchemaRef,
+    batches: Batches,
+}
+
+impl Iterator for Reader {
+    type Item = Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let go_on = || Python::attach(|py| py.check_signals()).is_ok();
+        let next = self.batches.next(&go_on)?;
+        Some(next.map_err(|error| ArrowError::ExternalError(Box::new(error))))
+    }
+}
+
+impl RecordBatchReader for Reader {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+}
+
+/// Rows of an Arrow stream as pieces of text: whole for a table, by batches otherwise.
+#[pyclass(module = "rasker._native")]
+pub struct Texts {
+    /// Never shared; the lock only says so.
+    rows: Mutex<Box<dyn RecordBatchReader + Send>>,
+    kind: TextKind,
+    n_rows_max: usize,
+    is_first: bool,
+    is_done: bool,
+    n_rows: usize,
+}
+
+#[pymethods]
+impl Texts {
+    /// With `n_rows_max` 0 all rows are shown.
+    #[new]
+    #[pyo3(signature = (rows, kind, n_rows_max=0))]
+    fn new(
+        py: Python<'_>,
+        rows: PyRecordBatchReader,
+        kind: &str,
+        n_rows_max: usize,
+    ) -> PyResult<Texts> {
+        let kind = TextKind::of_name(kind).map_err(|error| raised(py, &error))?;
+        let rows = Mutex::new(rows.into_reader()?);
+        Ok(Texts { rows, kind, n_rows_max, is_first: true, is_done: false, n_rows: 0 })
+    }
+
+    /// Rows so far.
+    #[getter]
+    fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&mut self, py: Python<'_>) -> PyResult<Option<String>> {
+        py.detach(|| self.next_text()).map_err(|error| raised(py, &error))
+    }
+}
+
+impl Texts {
+    fn next_text(&mut self) -> Result<Option<String>, EngineError> {
+        if self.is_done {
+            return Ok(None);
+        }
+        let rows = self.rows.get_mut();
+        let schema = rows.schema();
+        let is_table = self.kind == TextKind::Table;
+        let mut batches = Vec::new();
+        while is_table || batches.is_empty() {
+            let Some(batch) = rows.next().transpose()? else {
+                self.is_done = true;
+                break;
+            };
+            let room = match self.n_rows_max {
+                0 => usize::MAX,
+                most => most.saturating_sub(self.n_rows),
+            };
+            self.n_rows += batch.num_rows();
+            batches.push(batch.slice(0, batch.num_rows().min(room)));
+        }
+        batches.retain(|batch: &RecordBatch| batch.num_rows() > 0);
+        if batches.is_empty() && !self.is_first {
+            return Ok(None);
+        }
+        let text = text_of(&schema, &batches, self.kind, self.is_first)?;
+        self.is_first = false;
+        Ok(Some(text))
+    }
+}

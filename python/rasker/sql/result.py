@@ -1,0 +1,234 @@
+"""The answer to a statement, made when it is asked for."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from rasker._native import SqlQuery
+
+_N_SHOWN = 10
+
+
+class Result:
+    """A planned statement: columns are known, rows are made when they are asked for.
+
+    It offers an Arrow stream (``__arrow_c_stream__``), so that libraries which know Arrow take it
+    as it is: ``pyarrow.table(result)``, ``polars.DataFrame(result)``.
+
+    Parameters
+    ----------
+    query : SqlQuery
+        The engine's.
+    client : Client, optional
+        Whose workers make the rows; ``None`` means the current client's if there is one, and
+        ``False`` this process.
+    """
+
+    def __init__(self, query: SqlQuery, client: Any = None) -> None:
+        self._query = query
+        self._client = client
+        self._kept: Any = None
+
+    @property
+    def schema(self) -> Any:
+        """The columns with their types, a `pyarrow.Schema`."""
+        import pyarrow as pa
+
+        return pa.schema(self._query.schema())
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns, in order."""
+        return self._query.columns()
+
+    def _table(self) -> Any:
+        if self._kept is not None:
+            return self._kept
+        futures = self._futures()
+        return self._query.collect() if futures is None else _gathered(self.schema, futures)
+
+    def _futures(self) -> list[Any] | None:
+        """Futures of the rows, in order, if workers are to make them."""
+        client = self._client
+        if client is False or self._query.is_done():
+            return None
+        if client is None:
+            from rasker.distributed import defaults
+
+            client = defaults.current_client()
+            if client is None:
+                return None
+        from rasker import config
+        from rasker.utils import parse_bytes
+
+        whole = int(parse_bytes(config.get("sql.whole-below", "64 MiB")))
+        n_slots = sum(client.nthreads().values()) or 1
+        return self._query.submit(client._session, n_slots, whole)
+
+    def to_futures(self) -> list[Any]:
+        """The rows as futures of `pyarrow.Table`, in order, for Python to go on with.
+
+        Raises
+        ------
+        ValueError
+            If there is no client.
+        """
+        futures = self._futures()
+        if futures is None:
+            raise ValueError("there is no client: make one, or give it to the Context")
+        return futures
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        if self._kept is not None:
+            source = self._kept
+        else:
+            futures = self._futures()
+            source = self._query.read() if futures is None else _gathered(self.schema, futures)
+        return source.__arrow_c_stream__(requested_schema)
+
+    def to_arrow(self) -> Any:
+        """All rows as a `pyarrow.Table`, exact: decimals stay decimals.
+
+        Without ``ORDER BY``, rows of a query that only filters and computes come in the order of
+        the files; of others, in any order.
+        """
+        import pyarrow as pa
+
+        return pa.table(self._table())
+
+    def compute(self, *, dtype_backend: str | None = None) -> Any:
+        """All rows as a `pandas.DataFrame`.
+
+        Parameters
+        ----------
+        dtype_backend : {"numpy_nullable", "pyarrow"}, optional
+            As in `pandas.read_parquet`. Default: NumPy's types, where missing integers make a
+            column of floats.
+
+        Returns
+        -------
+        pandas.DataFrame
+            With a RangeIndex. Decimals become float64 and dates datetime64, unless
+            ``dtype_backend="pyarrow"``; use `to_arrow` for exact decimals.
+        """
+        table = self.to_arrow()
+        if dtype_backend == "pyarrow":
+            import pandas as pd
+
+            return table.to_pandas(types_mapper=pd.ArrowDtype)
+        if dtype_backend == "numpy_nullable":
+            return _to_nullable(_without_decimals(table))
+        if dtype_backend is not None:
+            raise ValueError(
+                f"dtype_backend is 'numpy_nullable', 'pyarrow' or None, not {dtype_backend!r}"
+            )
+        return _without_decimals(table).to_pandas(date_as_object=False)
+
+    def to_pandas(self, *, dtype_backend: str | None = None) -> Any:
+        """The same as `compute`."""
+        return self.compute(dtype_backend=dtype_backend)
+
+    df = to_pandas
+
+    def to_polars(self) -> Any:
+        """All rows as a `polars.DataFrame`."""
+        import polars as pl
+
+        return pl.from_arrow(self.to_arrow())
+
+    def to_pylist(self) -> list[dict[str, Any]]:
+        """All rows as dictionaries."""
+        rows: list[dict[str, Any]] = self.to_arrow().to_pylist()
+        return rows
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """All rows as tuples."""
+        columns = [column.to_pylist() for column in self.to_arrow().columns]
+        return list(zip(*columns, strict=True))
+
+    def persist(self) -> Result:
+        """The same rows, kept in memory: they are made now, and not again."""
+        kept = Result(self._query, self._client)
+        kept._kept = self._table()
+        return kept
+
+    def batches(self) -> Iterator[Any]:
+        """Rows as they come, a `pyarrow.RecordBatch` at a time."""
+        import pyarrow as pa
+
+        yield from pa.RecordBatchReader.from_stream(self)
+
+    __iter__ = batches
+
+    def __len__(self) -> int:
+        return int(self.to_arrow().num_rows)
+
+    def explain(self, *, analyze: bool = False, verbose: bool = False) -> str:
+        """How it would be run, or with `analyze` how it was: rows and times of each step.
+
+        Parameters
+        ----------
+        analyze : bool, optional
+            Run it and say what each step did.
+        verbose : bool, optional
+            Also how the plan came about.
+        """
+        return self._query.explain(analyze, verbose)
+
+    def __repr__(self) -> str:
+        names = ", ".join(f"{field.name}: {field.type}" for field in self.schema)
+        return f"<rasker.sql.Result ({names})>"
+
+    def _repr_html_(self) -> str:
+        import pandas as pd
+
+        rows: list[Any] = []
+        for batch in self.batches():
+            rows.append(batch.slice(0, _N_SHOWN).to_pandas())
+            if sum(map(len, rows)) > _N_SHOWN:
+                break
+        frame = pd.concat(rows) if rows else self.schema.empty_table().to_pandas()
+        html: str = frame.head(_N_SHOWN).to_html(index=False)
+        return html
+
+
+def _gathered(schema: Any, futures: list[Any]) -> Any:
+    import pyarrow as pa
+
+    tables = [future.result() for future in futures]
+    return pa.concat_tables([table.cast(schema) for table in tables])
+
+
+def _without_decimals(table: Any) -> Any:
+    import pyarrow as pa
+
+    for at, field in enumerate(table.schema):
+        if pa.types.is_decimal(field.type):
+            floats = field.with_type(pa.float64())
+            table = table.set_column(at, floats, table.column(at).cast(pa.float64()))
+    return table
+
+
+def _to_nullable(table: Any) -> Any:
+    import pandas as pd
+    import pyarrow as pa
+
+    types = {
+        pa.int8(): pd.Int8Dtype(),
+        pa.int16(): pd.Int16Dtype(),
+        pa.int32(): pd.Int32Dtype(),
+        pa.int64(): pd.Int64Dtype(),
+        pa.uint8(): pd.UInt8Dtype(),
+        pa.uint16(): pd.UInt16Dtype(),
+        pa.uint32(): pd.UInt32Dtype(),
+        pa.uint64(): pd.UInt64Dtype(),
+        pa.bool_(): pd.BooleanDtype(),
+        pa.float32(): pd.Float32Dtype(),
+        pa.float64(): pd.Float64Dtype(),
+        pa.string(): pd.StringDtype(),
+        pa.large_string(): pd.StringDtype(),
+    }
+    return table.to_pandas(types_mapper=types.get, date_as_object=False)
