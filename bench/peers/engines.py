@@ -17,6 +17,10 @@ from bench.peers import Peer
 N_CORES = 2
 
 
+def n_rows(table: Any) -> int:
+    return int(table.num_rows)
+
+
 class Engine(Peer):
     """Knows tables by the paths of their files, and answers with Arrow tables."""
 
@@ -113,7 +117,7 @@ class Rasker(Engine):
             self.context.create_table(name, path)
 
     def connected(self, **more: Any) -> Any:
-        return self.library.Context(**more)
+        return self.library.Context(False, threads=N_CORES, **more)
 
     def ask(self, text: str) -> Any:
         return self.context.sql(text).to_arrow()
@@ -132,6 +136,7 @@ class RaskerWorkers(Rasker):
 
     def start(self) -> None:
         super().start()
+        import_module("rasker").config.set({"sql.whole-below": 0})
         self.folder = tempfile.TemporaryDirectory()
         self.processes: list[subprocess.Popen[bytes]] = []
         self.limit = -1
@@ -168,15 +173,20 @@ class RaskerWorkers(Rasker):
         super().open(tables)
 
     def connected(self, **more: Any) -> Any:
-        config = import_module("rasker").config
-        with config.set({"sql.whole-in-one-task": False}):
-            return self.library.Context(self.client, **more)
+        return self.library.Context(self.client, **more)
+
+    def ask(self, text: str) -> Any:
+        import pyarrow
+
+        # Futures: what cannot run on workers fails here, and does not run in this process.
+        result = self.context.sql(text)
+        return pyarrow.concat_tables([future.result() for future in result.to_futures()])
 
     def shuffle(self, path: str, column: str) -> tuple[int, int]:
         """Rows and partitions after all rows with one value have come together."""
         self.open({"t": path})
-        result = self.context.sql(f"SELECT * FROM t DISTRIBUTE BY {column}").persist()
-        return int(result.num_rows), N_CORES
+        moved = self.context.sql(f"SELECT * FROM t DISTRIBUTE BY {column}").to_futures()
+        return sum(self.client.gather(self.client.map(n_rows, moved))), len(moved)
 
     def stop(self) -> None:
         self.stop_workers()

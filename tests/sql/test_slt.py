@@ -28,10 +28,10 @@ def run(context, found, folder):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_statements_give_their_answers(path, embedded, tmp_path):
+def test_statements_give_their_answers(path, context, tmp_path):
     wrong = []
     for found in slt.read(path):
-        if text := run(embedded, found, tmp_path):
+        if text := run(context, found, tmp_path):
             wrong.append(f"{path.name}:{found.line}: {text}")
     assert not wrong, f"{len(wrong)} wrong\n" + "\n\n".join(wrong)
 

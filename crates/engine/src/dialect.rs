@@ -31,7 +31,8 @@ pub(crate) use grammar::parse;
 use crate::{EngineError, Result};
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
-    Expr, Query, Select, Statement as SqlStatement, TableFactor, VisitMut, VisitorMut, With,
+    Cte, Expr, Query, Select, SetExpr, Statement as SqlStatement, TableFactor, VisitMut,
+    VisitorMut, With,
 };
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -62,7 +63,7 @@ impl From<EngineError> for Stop {
 /// The statement in a form that the planner knows.
 pub(crate) fn rewrite(statement: &Statement, known: &Known) -> Result<Rewritten> {
     let mut statement = statement.clone();
-    let mut rules = Rules { known, withs: Vec::new(), n_made: 0 };
+    let mut rules = Rules { known, scopes: Vec::new(), n_made: 0 };
     match walk(&mut statement, &mut rules) {
         Ok(()) => Ok(Rewritten::Done(Box::new(statement))),
         Err(Stop::Wants(query)) => Ok(Rewritten::Wants(query)),
@@ -104,11 +105,42 @@ fn plain(statement: &mut SqlStatement) {
     }
 }
 
+/// A query that the walk is in.
+struct Scope {
+    with: Option<With>,
+    /// How many of its common tables may be named here: a definition sees those before it.
+    n_visible: usize,
+    /// Whether it defines a common table of the query around it.
+    is_definition: bool,
+}
+
+impl Scope {
+    fn n_tables(&self) -> usize {
+        self.with.as_ref().map_or(0, |with| with.cte_tables.len())
+    }
+
+    /// The common tables that may be named where the walk is. One that is being defined from itself
+    /// has the columns of what it begins with.
+    fn visible(&self) -> Vec<Cte> {
+        let Some(with) = &self.with else { return Vec::new() };
+        let mut tables = with.cte_tables[..self.n_visible].to_vec();
+        if let Some(own) = with.cte_tables.get(self.n_visible)
+            && with.recursive
+            && let SetExpr::SetOperation { left, .. } = own.query.body.as_ref()
+        {
+            let mut own = own.clone();
+            own.query.body = left.clone();
+            tables.push(own);
+        }
+        tables
+    }
+}
+
 /// All rules, applied in one walk through the tree.
 struct Rules<'a> {
     known: &'a Known,
-    /// The common tables of the queries around the place where the walk is.
-    withs: Vec<Option<With>>,
+    /// The queries around the place where the walk is, from the outermost.
+    scopes: Vec<Scope>,
     /// How many names have been made up, so that each is new.
     n_made: usize,
 }
@@ -116,12 +148,23 @@ struct Rules<'a> {
 impl Rules<'_> {
     /// The columns of a query that stands where the walk is.
     fn columns(&self, mut query: Query) -> Result<&[String], Stop> {
-        for with in self.withs.iter().rev().flatten() {
+        for scope in self.scopes.iter().rev() {
+            let tables = scope.visible();
+            if tables.is_empty() {
+                continue;
+            }
+            let recursive = scope.with.as_ref().is_some_and(|with| with.recursive);
             match &mut query.with {
-                None => query.with = Some(with.clone()),
+                None => {
+                    let mut with = scope.with.clone();
+                    if let Some(with) = &mut with {
+                        with.cte_tables = tables;
+                    }
+                    query.with = with;
+                }
                 Some(own) => {
-                    own.recursive |= with.recursive;
-                    own.cte_tables.splice(0..0, with.cte_tables.iter().cloned());
+                    own.recursive |= recursive;
+                    own.cte_tables.splice(0..0, tables);
                 }
             }
         }
@@ -148,12 +191,26 @@ impl VisitorMut for Rules<'_> {
     type Break = Stop;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Stop> {
-        self.withs.push(query.with.clone());
-        flow(queries::before(query, self).and_then(|()| sets::before(query, self)))
+        let is_definition =
+            self.scopes.last().is_some_and(|around| around.n_visible < around.n_tables());
+        let mut scope = Scope { with: query.with.clone(), n_visible: 0, is_definition };
+        scope.n_visible = scope.n_tables();
+        self.scopes.push(scope);
+        let done = queries::before(query, self).and_then(|()| sets::before(query, self));
+        // What follows first are the definitions of its common tables.
+        if let Some(scope) = self.scopes.last_mut() {
+            scope.n_visible = 0;
+        }
+        flow(done)
     }
 
     fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<Stop> {
-        self.withs.pop();
+        let ended = self.scopes.pop();
+        if ended.is_some_and(|scope| scope.is_definition)
+            && let Some(around) = self.scopes.last_mut()
+        {
+            around.n_visible += 1;
+        }
         ControlFlow::Continue(())
     }
 

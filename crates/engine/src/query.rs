@@ -3,15 +3,17 @@
 use crate::distribute::{Fragment, Stage, split};
 use crate::environment::{Environment, caught};
 use crate::files::{Commit, Staging};
-use crate::{EngineError, Result, hot};
+use crate::{EngineError, Kind, Result, hot};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::expr::NullTreatment;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::{ExecutionPlan, collect_partitioned, execute_stream};
 use futures::StreamExt;
 use std::sync::Arc;
@@ -174,6 +176,7 @@ impl Query {
     ///
     /// [`crate::Kind::Unsupported`] for what only one process can run.
     pub fn stages(&self, n: usize, check: &dyn Fn() -> bool) -> Result<Vec<Stage>> {
+        travels(&self.plan)?;
         // The catalog is there, and would be made anew, empty.
         let mut config = self.state.config().clone().with_create_default_catalog_and_schema(false);
         let options = config.options_mut();
@@ -230,6 +233,32 @@ impl Query {
             Some(staging) => Arc::new(Commit::new(plan, staging.clone())),
             None => plan,
         })
+    }
+}
+
+/// Whether all of a plan is said by the form in which it travels.
+///
+/// That form leaves out the filter of a window function and how it treats missing values: elsewhere
+/// the plan would be another one, and its rows wrong.
+fn travels(plan: &LogicalPlan) -> Result<()> {
+    let mut stays = false;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::WindowFunction(function) = expr {
+                    stays |= function.params.filter.is_some()
+                        || function.params.null_treatment == Some(NullTreatment::IgnoreNulls);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    match stays {
+        true => Err(EngineError::new(
+            Kind::Unsupported,
+            "a window function with a filter or IGNORE NULLS runs in one process only",
+        )),
+        false => Ok(()),
     }
 }
 

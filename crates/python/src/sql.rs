@@ -239,11 +239,18 @@ impl SqlQuery {
         session: &Session,
         n_slots: usize,
         whole_nbytes: u64,
-    ) -> PyResult<Bound<'py, PyList>> {
-        let fragments: Vec<(Fragment, Stage)> = apart(py, |go_on| {
-            let stages = self.0.stages_for(n_slots, whole_nbytes, go_on)?;
-            stages.into_iter().map(|stage| Ok((self.0.fragment(&stage)?, stage))).collect()
+    ) -> PyResult<Option<Bound<'py, PyList>>> {
+        let fragments: Option<Vec<(Fragment, Stage)>> = apart(py, |go_on| {
+            let stages = self.0.stages_for(n_slots, whole_nbytes, go_on).and_then(|stages| {
+                stages.into_iter().map(|stage| Ok((self.0.fragment(&stage)?, stage))).collect()
+            });
+            match stages {
+                // If it is not supported here either, running it will say so.
+                Err(error) if error.kind == Kind::Unsupported => Ok(None),
+                stages => stages.map(Some),
+            }
         })?;
+        let Some(fragments) = fragments else { return Ok(None) };
         let ids = enter(session, &fragments);
         let futures = PyList::empty(py);
         for (task, key) in ids {
@@ -251,7 +258,7 @@ impl SqlQuery {
             futures.append(handle.into_future(py)?)?;
         }
         session.inner().touched();
-        Ok(futures)
+        Ok(Some(futures))
     }
 
     #[pyo3(signature = (analyze=false, verbose=false))]
@@ -282,8 +289,8 @@ fn enter(session: &Session, fragments: &[(Fragment, Stage)]) -> Vec<(TaskId, Key
                 stage.inputs.iter().filter_map(|(from, _)| outputs[*from].exchange).collect();
             let mut tasks = Vec::with_capacity(stage.n_tasks as usize);
             for partition in 0..stage.n_tasks {
-                let part = |(place, (_, reads)): (usize, &(usize, Reads))| {
-                    let part = if *reads == Reads::Part { partition } else { 0 };
+                let part = |(place, (from, reads)): (usize, &(usize, Reads))| {
+                    let part = reads.part_of(partition, fragments[*from].1.n_parts);
                     (place as u32, PartRange::one(part))
                 };
                 let reads: Vec<_> = stage.inputs.iter().enumerate().map(part).collect();

@@ -53,6 +53,7 @@ pub(super) fn after(expr: &mut Expr) -> Result<()> {
         return Ok(());
     }
     let Expr::Function(function) = expr else { return Ok(()) };
+    filter_of_window(function);
     if is_plain(function)
         && let Some(values) = arguments(function)
         && let Some(meant) = macros::meaning(&name, &values)
@@ -270,6 +271,28 @@ fn moved_by_units(function: &Function) -> Option<Expr> {
     };
     expression(&format!("({moment} + __units({unit}, {n}))")).ok()
 }
+
+/// `sum(x) FILTER (WHERE c) OVER (…)` is the sum of `CASE WHEN c THEN x END`. The filter of a window
+/// does not travel with its plan; what an aggregate passes over does.
+fn filter_of_window(function: &mut Function) {
+    if function.over.is_none() || WITH_MISSING.contains(&name_of(function).as_str()) {
+        return;
+    }
+    let Some(condition) = function.filter.clone() else { return };
+    let Some(list) = list_mut(function) else { return };
+    let Some(FunctionArg::Unnamed(value)) = list.args.first_mut() else { return };
+    let counted = match value {
+        FunctionArgExpr::Expr(value) => value.to_string(),
+        _ => "1".to_owned(),
+    };
+    if let Ok(made) = expression(&format!("CASE WHEN {condition} THEN {counted} END")) {
+        *value = FunctionArgExpr::Expr(made);
+        function.filter = None;
+    }
+}
+
+/// Aggregates that keep what is missing.
+const WITH_MISSING: &[&str] = &["array_agg", "first_value", "last_value", "nth_value"];
 
 /// `struct_pack(a := 1)` says its names before the values.
 fn named_fields(function: &mut Function) -> Result<()> {

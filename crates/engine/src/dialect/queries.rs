@@ -88,9 +88,9 @@ fn order_by_all(query: &mut Query, rules: &mut Rules) -> Result<(), Stop> {
             plain.order_by = None;
             plain.limit_clause = None;
             // What is around this query holds its own common tables as well.
-            let own = rules.withs.pop();
+            let own = rules.scopes.pop();
             let columns = rules.columns(plain).map(<[String]>::len);
-            rules.withs.extend(own);
+            rules.scopes.extend(own);
             columns?
         }
     };

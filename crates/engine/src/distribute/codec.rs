@@ -6,7 +6,7 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::TaskContext;
-use datafusion::physical_expr::{LexOrdering, Partitioning};
+use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
 use datafusion::physical_plan::work_table::WorkTableExec;
@@ -49,18 +49,24 @@ pub(super) fn decode(bytes: &[u8], context: &TaskContext) -> Result<Arc<dyn Exec
     Ok(physical_plan_from_bytes_with_extension_codec(bytes, context, &Codec)?)
 }
 
-/// A [`TaskInput`] in a message that already has all the fields that it needs.
-fn message(
+type Exprs = protobuf::PhysicalSortExprNodeCollection;
+
+/// A [`TaskInput`] in messages that already have all the fields that it needs: its partitions, its
+/// order, its constants.
+fn messages(
     node: &TaskInput,
     converter: &dyn PhysicalProtoConverterExtension,
-) -> DfResult<(protobuf::Partitioning, protobuf::PhysicalSortExprNodeCollection)> {
+) -> DfResult<(protobuf::Partitioning, Exprs, Exprs)> {
     let partitioning = serialize_partitioning(&node.properties().partitioning, &Codec, converter)?;
     let ordering =
         node.properties().eq_properties.output_ordering().map(|ordering| ordering.to_vec());
     let physical_sort_expr_nodes =
         serialize_physical_sort_exprs(ordering.into_iter().flatten(), &Codec, converter)?;
-    let ordering = protobuf::PhysicalSortExprNodeCollection { physical_sort_expr_nodes };
-    Ok((partitioning, ordering))
+    let ordering = Exprs { physical_sort_expr_nodes };
+    let constants = node.properties().eq_properties.constants();
+    let constants = constants.into_iter().map(|one| PhysicalSortExpr::new_default(one.expr));
+    let physical_sort_expr_nodes = serialize_physical_sort_exprs(constants, &Codec, converter)?;
+    Ok((partitioning, ordering, Exprs { physical_sort_expr_nodes }))
 }
 
 fn malformed(what: &str) -> DataFusionError {
@@ -92,12 +98,13 @@ impl PhysicalExtensionCodec for Codec {
             return Err(EngineError::new(Kind::Unsupported, text).into());
         };
         buf.push(INPUT);
-        let (partitioning, ordering) = message(node, converter)?;
+        let (partitioning, ordering, constants) = messages(node, converter)?;
         buf.extend((node.slot as u32).to_le_bytes());
         buf.push(u8::from(node.each));
         write_schema(&node.schema(), buf)?;
         partitioning.encode_length_delimited(buf).map_err(damaged)?;
-        ordering.encode_length_delimited(buf).map_err(damaged)
+        ordering.encode_length_delimited(buf).map_err(damaged)?;
+        constants.encode_length_delimited(buf).map_err(damaged)
     }
 
     fn try_decode(
@@ -183,22 +190,21 @@ impl Codec {
         let schema = read_schema(&mut buf)?;
         let partitioning =
             protobuf::Partitioning::decode_length_delimited(&mut buf).map_err(damaged)?;
-        let ordering = protobuf::PhysicalSortExprNodeCollection::decode_length_delimited(&mut buf)
-            .map_err(damaged)?;
+        let ordering = Exprs::decode_length_delimited(&mut buf).map_err(damaged)?;
+        let constants = Exprs::decode_length_delimited(&mut buf).map_err(damaged)?;
         let within = PhysicalPlanDecodeContext::new(context, self);
         let partitioning: Option<Partitioning> =
             parse_protobuf_partitioning(Some(&partitioning), &within, &schema, converter)?;
-        let ordering = parse_physical_sort_exprs(
-            &ordering.physical_sort_expr_nodes,
-            &within,
-            &schema,
-            converter,
-        )?;
+        let exprs = |of: &Exprs| {
+            parse_physical_sort_exprs(&of.physical_sort_expr_nodes, &within, &schema, converter)
+        };
+        let (ordering, constants) = (exprs(&ordering)?, exprs(&constants)?);
+        let constants = constants.into_iter().map(|one| one.expr).collect();
         let partitioning = partitioning.ok_or_else(|| malformed("the parts of an input"))?;
         let ordering = LexOrdering::new(ordering);
         Ok(Arc::new(match head[4] {
-            0 => TaskInput::new(slot, schema, partitioning, ordering),
-            _ => TaskInput::each(slot, schema, partitioning, ordering),
+            0 => TaskInput::new(slot, schema, partitioning, ordering, constants)?,
+            _ => TaskInput::each(slot, schema, partitioning, ordering, constants)?,
         }))
     }
 }

@@ -8,7 +8,9 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result as DfResult;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, Partitioning, PhysicalExpr};
+use datafusion::physical_expr::{
+    AcrossPartitions, ConstExpr, EquivalenceProperties, LexOrdering, Partitioning, PhysicalExpr,
+};
 use datafusion::physical_plan::execution_plan::{
     Boundedness, EmissionType, ReplaceChildrenOptions,
 };
@@ -31,13 +33,17 @@ pub(crate) struct TaskInput {
 }
 
 impl TaskInput {
+    /// `constants` have one value in all rows of all partitions.
     pub fn new(
         slot: usize,
         schema: SchemaRef,
         partitioning: Partitioning,
         ordering: Option<LexOrdering>,
-    ) -> TaskInput {
+        constants: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> DfResult<TaskInput> {
         let mut equivalences = EquivalenceProperties::new(schema);
+        let uniform = |one| ConstExpr::new(one, AcrossPartitions::Uniform(None));
+        equivalences.add_constants(constants.into_iter().map(uniform))?;
         if let Some(ordering) = ordering {
             equivalences.add_ordering(ordering);
         }
@@ -47,7 +53,7 @@ impl TaskInput {
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        TaskInput { slot, each: false, properties: Arc::new(properties) }
+        Ok(TaskInput { slot, each: false, properties: Arc::new(properties) })
     }
 
     pub fn each(
@@ -55,8 +61,10 @@ impl TaskInput {
         schema: SchemaRef,
         partitioning: Partitioning,
         ordering: Option<LexOrdering>,
-    ) -> TaskInput {
-        TaskInput { each: true, ..Self::new(slot, schema, partitioning, ordering) }
+        constants: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> DfResult<TaskInput> {
+        let input = Self::new(slot, schema, partitioning, ordering, constants)?;
+        Ok(TaskInput { each: true, ..input })
     }
 }
 

@@ -3,16 +3,19 @@
 use super::TaskInput;
 use crate::{EngineError, Kind, Result};
 use datafusion::common::JoinType;
-use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalExpr};
+use datafusion::physical_expr::{AcrossPartitions, LexOrdering, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::joins::{
     CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PartitionMode, SymmetricHashJoinExec,
 };
+
 use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
+use datafusion::physical_plan::memory::LazyMemoryExec;
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use std::sync::Arc;
 
@@ -21,10 +24,23 @@ type Plan = Arc<dyn ExecutionPlan>;
 /// How a task reads what another stage wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reads {
-    /// Task `i` reads part `i` of every writer.
-    Part,
+    /// Task `first + i` reads part `i` of every writer. Tasks of other branches of a union do not
+    /// look at what they are given.
+    Part { first: u32 },
     /// Every task reads everything.
     All,
+}
+
+impl Reads {
+    /// The part that a task reads of each writer's `n_parts`.
+    pub fn part_of(self, task: u32, n_parts: u32) -> u32 {
+        match self {
+            Reads::All => 0,
+            Reads::Part { first } => {
+                task.checked_sub(first).filter(|part| *part < n_parts).unwrap_or(0)
+            }
+        }
+    }
 }
 
 /// Tasks that run the partitions of one plan.
@@ -99,9 +115,16 @@ impl Splitter {
             };
             return Ok(replace_children_if_necessary(plan.clone(), vec![left, right])?);
         }
+        if plan.downcast_ref::<UnionExec>().is_some() {
+            return self.union(plan, inputs);
+        }
         if plan.downcast_ref::<RecursiveQueryExec>().is_some() {
             // Its parts hand each other tables in memory: it stays in one task, as it is.
             return Ok(plan);
+        }
+        if plan.downcast_ref::<LazyMemoryExec>().is_some() && plan.schema().fields().is_empty() {
+            // The form in which plans travel leaves out that its column is not read.
+            return Err(EngineError::new(Kind::Unsupported, "a series of which no column is read"));
         }
         if plan.downcast_ref::<SymmetricHashJoinExec>().is_some() {
             return Err(EngineError::new(Kind::Unsupported, "joins of endless streams"));
@@ -114,6 +137,25 @@ impl Splitter {
         let cut: Result<Vec<Plan>> =
             children.into_iter().map(|child| self.cut(child, inputs)).collect();
         Ok(replace_children_if_necessary(plan, cut?)?)
+    }
+
+    /// The partitions of a union are those of its branches, one branch after the other.
+    fn union(&mut self, plan: Plan, inputs: &mut Vec<(usize, Reads)>) -> Result<Plan> {
+        let branches: Vec<Plan> = plan.children().into_iter().cloned().collect();
+        let mut cut = Vec::with_capacity(branches.len());
+        let mut before = 0;
+        for branch in branches {
+            let n_inputs = inputs.len();
+            let branch = self.cut(branch, inputs)?;
+            for (_, reads) in &mut inputs[n_inputs..] {
+                if let Reads::Part { first } = reads {
+                    *first += before;
+                }
+            }
+            before += n_partitions(&branch);
+            cut.push(branch);
+        }
+        Ok(replace_children_if_necessary(plan, cut)?)
     }
 
     fn repartition(
@@ -138,7 +180,7 @@ impl Splitter {
         n: usize,
         inputs: &mut Vec<(usize, Reads)>,
     ) -> Result<Plan> {
-        let schema = input.schema();
+        let (schema, constants) = (input.schema(), constants(&input));
         let mut own_inputs = Vec::new();
         let cut = self.cut(input, &mut own_inputs)?;
         let n_tasks = n_partitions(&cut);
@@ -146,8 +188,8 @@ impl Splitter {
         let plan: Plan = Arc::new(RepartitionExec::try_new(cut, partitioning.clone())?);
         self.stages.push(Stage { plan, n_tasks, n_parts: n as u32, inputs: own_inputs });
         let slot = inputs.len();
-        inputs.push((self.stages.len() - 1, Reads::Part));
-        Ok(Arc::new(TaskInput::new(slot, schema, partitioning, None)))
+        inputs.push((self.stages.len() - 1, Reads::Part { first: 0 }));
+        Ok(Arc::new(TaskInput::new(slot, schema, partitioning, None, constants)?))
     }
 
     fn coalesce(
@@ -169,25 +211,25 @@ impl Splitter {
         if let Some(coalesce) = input.downcast_ref::<CoalescePartitionsExec>() {
             return self.coalesce(coalesce, inputs);
         }
-        let schema = input.schema();
+        let (schema, constants) = (input.schema(), constants(&input));
         let ordering = (n_partitions(&input) == 1).then(|| ordering(&input)).flatten();
         let stage = self.stage(input)?;
         let slot = inputs.len();
         inputs.push((stage, Reads::All));
         let partitioning = Partitioning::UnknownPartitioning(1);
-        Ok(Arc::new(TaskInput::new(slot, schema, partitioning, ordering)))
+        Ok(Arc::new(TaskInput::new(slot, schema, partitioning, ordering, constants)?))
     }
 
     /// Everything another stage writes, each of its tasks as a partition of its own.
     fn read_each(&mut self, input: Plan, inputs: &mut Vec<(usize, Reads)>) -> Result<Plan> {
-        let schema = input.schema();
+        let (schema, constants) = (input.schema(), constants(&input));
         let ordering = ordering(&input);
         let stage = self.stage(input)?;
         let n = self.stages[stage].n_tasks as usize;
         let slot = inputs.len();
         inputs.push((stage, Reads::All));
         let partitioning = Partitioning::UnknownPartitioning(n);
-        Ok(Arc::new(TaskInput::each(slot, schema, partitioning, ordering)))
+        Ok(Arc::new(TaskInput::each(slot, schema, partitioning, ordering, constants)?))
     }
 
     /// A plan with one partition, whatever it has.
@@ -237,6 +279,15 @@ fn n_partitions(plan: &Plan) -> u32 {
 
 fn ordering(plan: &Plan) -> Option<LexOrdering> {
     plan.output_ordering().cloned()
+}
+
+/// Columns that have one value in all rows: operators above lean on it where they want an order.
+fn constants(plan: &Plan) -> Vec<Arc<dyn PhysicalExpr>> {
+    let known = plan.equivalence_properties().constants();
+    let uniform = known
+        .into_iter()
+        .filter(|known| matches!(known.across_partitions, AcrossPartitions::Uniform(_)));
+    uniform.map(|known| known.expr).collect()
 }
 
 fn emits_unmatched_left(join: JoinType) -> bool {

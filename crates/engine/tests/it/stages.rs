@@ -4,8 +4,7 @@ use bytes::Bytes;
 use rasker_engine::arrow::array::RecordBatch;
 use rasker_engine::arrow::util::display::{ArrayFormatter, FormatOptions};
 use rasker_engine::{
-    Context, Environment, Fragment, FragmentRunner, Parameters, Query, Reads, Result, Settings,
-    batches_of,
+    Context, Environment, Fragment, FragmentRunner, Parameters, Query, Result, Settings, batches_of,
 };
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -76,9 +75,8 @@ impl Data {
             let mut outputs = Vec::new();
             for task in 0..stage.n_tasks {
                 let inputs = stage.inputs.iter().map(|(from, reads)| {
-                    let part = |parts: &Vec<Bytes>| match reads {
-                        Reads::Part => parts[task as usize].clone(),
-                        Reads::All => parts[0].clone(),
+                    let part = |parts: &Vec<Bytes>| {
+                        parts[reads.part_of(task, parts.len() as u32) as usize].clone()
                     };
                     written[*from].iter().map(part).collect()
                 });
