@@ -29,6 +29,7 @@ mod estimate;
 mod files;
 mod functions;
 pub mod hot;
+pub mod join;
 mod join_order;
 mod local_reader;
 mod names;
