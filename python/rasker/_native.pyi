@@ -207,6 +207,7 @@ def run_worker(
     tls_key: str | None,
     insecure: bool,
     processes: bool,
+    python: bool,
     death_timeout: float | None,
 ) -> int: ...
 def executor_main() -> None: ...  # serves the worker at standard input; never returns

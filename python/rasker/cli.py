@@ -100,6 +100,11 @@ def _add_worker(commands: Any) -> None:
         action="store_true",
         help="run Python in threads of the worker instead of executor processes",
     )
+    p.add_argument(
+        "--no-python",
+        action="store_true",
+        help="run native tasks only: no executors are started",
+    )
     p.add_argument("--death-timeout", help="end after this time without a scheduler")
     p.add_argument(
         "--preload", action="append", default=[], help="module or file to import first; repeatable"
@@ -168,12 +173,13 @@ def _run_worker(args: Any) -> int:
     if args.nthreads is not None and args.nthreads < 1:
         raise ValueError(f"--nthreads must be 1 or more, not {args.nthreads}")
     if args.nworkers in ("auto", "-1"):
-        nworkers = 1 if args.threads else max(1, CPU_COUNT // (args.nthreads or 1))
+        is_one = args.threads or args.no_python
+        nworkers = 1 if is_one else max(1, CPU_COUNT // (args.nthreads or 1))
     else:
         nworkers = int(args.nworkers)
         if nworkers < 1:
             raise ValueError(f"--nworkers must be 1 or more, or auto, not {nworkers}")
-    nthreads = args.nthreads or (CPU_COUNT if args.threads else max(1, CPU_COUNT // nworkers))
+    nthreads = args.nthreads or max(1, CPU_COUNT // (1 if args.threads else nworkers))
     return _native.run_worker(
         address,
         scheduler_file=args.scheduler_file,
@@ -195,6 +201,7 @@ def _run_worker(args: Any) -> int:
         tls_key=args.tls_key,
         insecure=args.insecure,
         processes=not args.threads,
+        python=not args.no_python,
         death_timeout=parse_timedelta(args.death_timeout),
     )
 

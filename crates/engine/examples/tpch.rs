@@ -1,17 +1,20 @@
 //! Times the 22 queries of TPC-H over Parquet files.
 //!
 //! `cargo run --release -p rasker-engine --example tpch -- DIRECTORY [--plain] [--only 3,18]
-//! [--repeat 3] [--threads 2] [--explain] [--check] [--set datafusion.execution.batch_size=8192]`
+//! [--repeat 3] [--threads 2] [--memory MiB] [--explain] [--check] [--set datafusion.execution.batch_size=8192]`
 //!
 //! `--plain` leaves DataFusion as it comes; `--check` compares the answers with and without our
 //! rules instead of timing them.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::error::Result;
 use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 
 #[global_allocator]
@@ -27,6 +30,7 @@ struct Options {
     check: bool,
     repeat: usize,
     threads: usize,
+    memory: Option<usize>,
     only: Vec<usize>,
     settings: Vec<(String, String)>,
 }
@@ -40,6 +44,7 @@ fn options() -> Options {
         check: false,
         repeat: 3,
         threads: 2,
+        memory: None,
         only: (1..=22).collect(),
         settings: vec![],
     };
@@ -51,6 +56,7 @@ fn options() -> Options {
             "--check" => options.check = true,
             "--repeat" => options.repeat = value().parse().expect("a number"),
             "--threads" => options.threads = value().parse().expect("a number"),
+            "--memory" => options.memory = Some(value().parse().expect("a number")),
             "--only" => {
                 let number = |part: &str| part.parse().expect("a number");
                 options.only = value().split(',').map(number).collect();
@@ -75,6 +81,11 @@ async fn context(options: &Options, plain: bool) -> Result<SessionContext> {
         config = config.set_str(name, value);
     }
     let mut state = SessionStateBuilder::new_with_default_features().with_config(config);
+    if let Some(mebibytes) = options.memory {
+        let pool = Arc::new(FairSpillPool::new(mebibytes << 20));
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc()?;
+        state = state.with_runtime_env(runtime);
+    }
     if !plain {
         state = state.with_physical_optimizer_rules(rasker_engine::hot::physical_rules());
     }
@@ -134,7 +145,10 @@ async fn time(options: &Options) -> Result<()> {
         let cpu = cpu_ms();
         for _ in 0..options.repeat {
             let start = Instant::now();
-            answer(&context, query).await?;
+            if let Err(error) = answer(&context, query).await {
+                println!("Q{number:<2} failed: {error}");
+                break;
+            }
             best = best.min(start.elapsed().as_secs_f64() * 1e3);
         }
         let cpu = (cpu_ms() - cpu) / options.repeat as f64;

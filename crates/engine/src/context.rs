@@ -2,19 +2,25 @@
 
 use crate::dialect::{self, Rewritten};
 use crate::environment::{Environment, Settings};
-use crate::files::{FileTable, FilesOptions, is_place};
+use crate::files::{FileTable, FilesOptions, Staging, is_place};
 use crate::query::Query;
 use crate::{EngineError, Kind, Result, functions, hot, names};
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{MemTable, TableProvider};
 use datafusion::common::{ParamValues, ScalarValue, TableReference};
+use datafusion::datasource::file_format::format_as_file_type;
+use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SessionState, SessionStateDefaults};
-use datafusion::logical_expr::{CreateExternalTable, DdlStatement, LogicalPlan};
+use datafusion::logical_expr::dml::CopyTo;
+use datafusion::logical_expr::{
+    CreateExternalTable, DdlStatement, LogicalPlan, LogicalPlanBuilder,
+};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use rasker_io::{Location, StoreOptions};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -29,6 +35,19 @@ pub enum Parameters {
     Positional(Vec<ScalarValue>),
     /// For `$name`.
     Named(HashMap<String, ScalarValue>),
+}
+
+/// Where and how rows are written.
+#[derive(Clone, Debug, Default)]
+pub struct WriteOptions {
+    /// A path or URL: of a file if it has an extension, else of a folder.
+    pub target: String,
+    /// `parquet`, `csv`, `json` or `arrow`.
+    pub format: String,
+    /// Of the format; besides `overwrite` and `append` for folders that hold files.
+    pub options: HashMap<String, String>,
+    /// Columns whose values become names of folders.
+    pub partition_by: Vec<String>,
 }
 
 /// A table as a catalog lists it.
@@ -269,8 +288,96 @@ impl Context {
                 let (state, plan) = frame.into_parts();
                 Ok(Query::new(environment, state, plan))
             }
+            LogicalPlan::Copy(copy) => {
+                let (copy, staging) = self.copy(copy).await?;
+                Ok(Query::new(environment, state, LogicalPlan::Copy(copy)).aside(staging))
+            }
             plan => Ok(Query::new(environment, state, plan)),
         }
+    }
+
+    /// Opens the target's store; a folder of files is written aside first.
+    async fn copy(&self, mut copy: CopyTo) -> Result<(CopyTo, Option<Staging>)> {
+        let mut take = |name: &str| {
+            copy.options.remove(name).or_else(|| copy.options.remove(&format!("format.{name}")))
+        };
+        let is_true = |value: Option<String>| value.is_some_and(|value| value == "true");
+        let (replaces, appends) = (is_true(take("overwrite")), is_true(take("append")));
+        let at = Location::parse(&copy.output_url)?;
+        if at.pattern.is_some() {
+            return Err(EngineError::plan(format!("{} is a pattern, no place for files", at.text)));
+        }
+        self.environment.open(&at, &StoreOptions::new())?;
+        let target = ListingTableUrl::try_new(at.url.clone(), None)?;
+        let said = copy.options.get("single_file_output").map(|value| value == "true");
+        let is_file = !target.is_collection() && target.file_extension().is_some();
+        if said.unwrap_or(is_file) {
+            return self.copy_to_file(copy, &at, &target);
+        }
+        let mut folder = at.url.clone();
+        if !folder.path().ends_with('/') {
+            folder.set_path(&format!("{}/", folder.path()));
+        }
+        let store = self.environment.resources.object_store(target.object_store())?;
+        let is_there = !replaces && !appends && {
+            let there = Location { url: folder.clone(), ..at.clone() };
+            rasker_io::list(store.as_ref(), &there).await.is_ok()
+        };
+        if is_there {
+            return Err(EngineError::plan(format!(
+                "the folder {} holds files already; say OPTIONS (overwrite true) to replace them, \
+                 or OPTIONS (append true) to add to them",
+                at.text
+            )));
+        }
+        let staging = Staging::new(target.object_store(), &folder, replaces)?;
+        copy.output_url = staging.aside.to_string();
+        Ok((copy, Some(staging)))
+    }
+
+    fn copy_to_file(
+        &self,
+        mut copy: CopyTo,
+        at: &Location,
+        target: &ListingTableUrl,
+    ) -> Result<(CopyTo, Option<Staging>)> {
+        copy.output_url = target.as_str().to_owned();
+        // Other stores show an object only when it is whole.
+        let name = at.url.path_segments().and_then(|mut parts| parts.next_back());
+        let (Some(name), "file") = (name, at.url.scheme()) else { return Ok((copy, None)) };
+        let wrong =
+            |error| EngineError::plan(format!("{} is no place for a file: {error}", at.text));
+        let folder = at.url.join(".").map_err(wrong)?;
+        let staging = Staging::new(target.object_store(), &folder, false)?;
+        copy.output_url = staging.aside.join(name).map_err(wrong)?.to_string();
+        Ok((copy, Some(staging)))
+    }
+
+    /// Writes a query's rows to files, at once.
+    ///
+    /// # Errors
+    ///
+    /// For formats that are not known, folders that hold files already, and what writing says.
+    pub fn write(&self, query: &Query, to: WriteOptions, check: &dyn Fn() -> bool) -> Result<u64> {
+        let state = self.state();
+        let Some(factory) = state.get_file_format_factory(&to.format) else {
+            let text =
+                format!("rows cannot be written as {}; use parquet, csv, json, arrow", to.format);
+            return Err(EngineError::plan(text));
+        };
+        let options = to.options.into_iter().map(|(name, value)| (format!("format.{name}"), value));
+        let copy = LogicalPlanBuilder::copy_to(
+            query.logical().clone(),
+            to.target,
+            format_as_file_type(factory),
+            options.collect(),
+            to.partition_by,
+        )?;
+        let written = self.environment.wait(self.act(copy.build()?), check)?.collect(check)?;
+        let count = written.first().filter(|batch| batch.num_rows() > 0).map(|batch| {
+            batch.column(0).as_primitive::<datafusion::arrow::datatypes::UInt64Type>().value(0)
+        });
+        Ok(count.unwrap_or(0))
     }
 
     async fn create_external(&self, command: CreateExternalTable) -> Result<()> {
@@ -320,6 +427,10 @@ pub fn function_names() -> Vec<String> {
     let mut names: Vec<String> = SessionStateDefaults::default_scalar_functions()
         .iter()
         .map(|function| function.name().to_owned())
+        .chain(dialect::function_names())
+        .chain(functions::scalars().iter().map(|function| function.name().to_owned()))
+        .chain(functions::aggregates().iter().map(|function| function.name().to_owned()))
+        .filter(|name| !name.starts_with("__"))
         .chain(
             SessionStateDefaults::default_aggregate_functions()
                 .iter()

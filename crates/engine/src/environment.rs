@@ -1,6 +1,6 @@
 //! What queries of a process share: threads, memory, disk, stores.
 
-use crate::{EngineError, Result};
+use crate::{EngineError, Kind, Result};
 use datafusion::execution::DiskManager;
 use datafusion::execution::cache::cache_manager::CacheManagerConfig;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -8,6 +8,7 @@ use datafusion::execution::memory_pool::{
     GreedyMemoryPool, MemoryPool, TrackConsumersPool, UnboundedMemoryPool,
 };
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use futures::FutureExt;
 use parking_lot::Mutex;
 use rasker_io::{Location, StoreOptions};
 use std::collections::BTreeMap;
@@ -113,7 +114,7 @@ impl Environment {
         check: &dyn Fn() -> bool,
     ) -> Result<T> {
         self.runtime().block_on(async {
-            let mut future = std::pin::pin!(future);
+            let mut future = std::pin::pin!(caught(future));
             loop {
                 tokio::select! {
                     ended = &mut future => return ended,
@@ -126,6 +127,16 @@ impl Environment {
             }
         })
     }
+}
+
+/// A panic beneath ends its query, not the process.
+pub(crate) async fn caught<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    let ended = std::panic::AssertUnwindSafe(future).catch_unwind().await;
+    ended.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason");
+        Err(EngineError::new(Kind::Internal, format!("the engine met a fault of its own: {text}")))
+    })
 }
 
 impl Drop for Environment {

@@ -2,9 +2,11 @@
 
 mod format;
 mod partitions;
+mod staging;
 mod table;
 
 pub use format::FormatOptions;
+pub(crate) use staging::{Commit, Staging};
 pub(crate) use table::FileTable;
 pub use table::FilesOptions;
 

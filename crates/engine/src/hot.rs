@@ -6,6 +6,7 @@ use datafusion::execution::context::SessionConfig;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
+use crate::join::SpillJoin;
 use crate::join_order::JoinOrder;
 use crate::local_reader::LocalRead;
 use crate::row_filter::RowFilter;
@@ -35,7 +36,7 @@ pub fn planning_rules() -> Vec<Rule> {
 
 /// The rules that run after all others.
 pub fn rules() -> Vec<Rule> {
-    vec![Arc::new(RowFilter), Arc::new(LocalRead)]
+    vec![Arc::new(RowFilter), Arc::new(LocalRead), Arc::new(SpillJoin)]
 }
 
 /// Settings that were measured to pay.

@@ -17,6 +17,11 @@
 //!   (guarded by `files_that_come_later_are_seen`).
 //! - An error names the file, the column or the place in the text, and no library
 //!   (guarded by `errors_say_what_and_where`).
+//! - What people write and the planner does not know is rewritten or refused by name; nothing is left
+//!   out in silence, and two workers give the rows that one process gives
+//!   (guarded by `test_statements_give_their_answers`).
+//! - What goes wrong on the way into a plan that travels is refused before it runs
+//!   (guarded by `test_statements_give_their_answers`).
 //!
 //! Reading order: `error`, `environment`, `files`, `names`, `context`, `query`, `distribute`.
 
@@ -29,6 +34,7 @@ mod estimate;
 mod files;
 mod functions;
 pub mod hot;
+pub mod join;
 mod join_order;
 mod local_reader;
 mod names;
@@ -37,7 +43,7 @@ mod row_filter;
 mod selectivity;
 mod text;
 
-pub use context::{Context, Parameters, TableEntry, function_names};
+pub use context::{Context, Parameters, TableEntry, WriteOptions, function_names};
 pub use datafusion::arrow;
 pub use datafusion::common::ScalarValue;
 pub use distribute::{Fragment, FragmentRunner, Parts, Reads, Reservations, Stage, batches_of};

@@ -1,7 +1,8 @@
 //! A statement that is planned: its columns, its rows, its explanation.
 
 use crate::distribute::{Fragment, Stage, split};
-use crate::environment::Environment;
+use crate::environment::{Environment, caught};
+use crate::files::{Commit, Staging};
 use crate::{EngineError, Kind, Result, hot};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::cast;
@@ -34,6 +35,8 @@ pub struct Query {
     environment: Arc<Environment>,
     state: SessionState,
     plan: LogicalPlan,
+    /// Where files are written before they appear.
+    staging: Option<Staging>,
     /// The answer of a statement that was run at once.
     done: Option<Arc<Vec<RecordBatch>>>,
 }
@@ -44,12 +47,18 @@ impl Query {
         state: SessionState,
         plan: LogicalPlan,
     ) -> Query {
-        Query { environment, state, plan, done: None }
+        Query { environment, state, plan, staging: None, done: None }
     }
 
     pub(crate) fn nothing(environment: Arc<Environment>, state: SessionState) -> Query {
         let plan = LogicalPlanBuilder::empty(false).build().expect("nothing can be planned");
-        Query { environment, state, plan, done: Some(Arc::default()) }
+        Query { environment, state, plan, staging: None, done: Some(Arc::default()) }
+    }
+
+    /// The same, writing files aside first.
+    pub(crate) fn aside(mut self, staging: Option<Staging>) -> Query {
+        self.staging = staging;
+        self
     }
 
     /// Whether it changes something, and is therefore run when it is said.
@@ -65,6 +74,10 @@ impl Query {
     pub(crate) fn done(mut self, check: &dyn Fn() -> bool) -> Result<Query> {
         self.done = Some(Arc::new(self.collect(check)?));
         Ok(self)
+    }
+
+    pub(crate) fn logical(&self) -> &LogicalPlan {
+        &self.plan
     }
 
     /// The columns; text is of plain types here, whatever it is within the engine.
@@ -115,8 +128,9 @@ impl Query {
         )?;
         let schema = self.schema();
         let task = self.environment.handle().spawn(async move {
-            while let Some(batch) = stream.next().await {
-                let batch = batch.map_err(EngineError::from);
+            loop {
+                let next = caught(async { Ok(stream.next().await.transpose()?) });
+                let Some(batch) = next.await.transpose() else { break };
                 let batch = batch.and_then(|batch| plain(batch, &schema));
                 let is_last = batch.is_err();
                 if sender.send(batch).await.is_err() || is_last {
@@ -143,6 +157,7 @@ impl Query {
             LogicalPlanBuilder::from(self.plan.clone()).explain(verbose, analyze)?.build()?;
         let explained = Query {
             plan,
+            staging: None,
             done: None,
             environment: self.environment.clone(),
             state: self.state.clone(),
@@ -228,7 +243,11 @@ impl Query {
 
     async fn physical(&self) -> Result<Arc<dyn ExecutionPlan>> {
         // Within one process all rows are together already.
-        Ok(self.state.create_physical_plan(shared_out(&self.plan).0).await?)
+        let plan = self.state.create_physical_plan(shared_out(&self.plan).0).await?;
+        Ok(match &self.staging {
+            Some(staging) => Arc::new(Commit::new(plan, staging.clone())),
+            None => plan,
+        })
     }
 }
 

@@ -37,9 +37,9 @@ pub use executor::{
 };
 pub use failure::{Failure, FailureKind};
 pub use message::{
-    DiskStatus, Finished, FromClient, FromHolder, FromWorker, GotPiece, Hello, Kinds, Peer,
-    Progress, Query, Resumes, Scattered, Submit, ToClient, ToHolder, ToWorker, Tracked, Value,
-    Welcome, WorkerHello, WorkerId, WorkerStatus,
+    DiskStatus, Finished, FromClient, FromHolder, FromWorker, GotPiece, Hello, Holding, Kinds,
+    Peer, Progress, Query, Resumes, Scattered, Submit, ToClient, ToHolder, ToWorker, Tracked,
+    Value, Welcome, WorkerHello, WorkerId, WorkerStatus,
 };
 
 /// The version of the messages; peers must agree exactly.

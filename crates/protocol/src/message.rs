@@ -416,6 +416,9 @@ pub struct DiskStatus {
     pub n_lost: u64,
 }
 
+/// What a holder has of a task: nothing, a value, or a value that cannot be written down.
+pub type Holding = Result<Option<Value>, Arc<Failure>>;
+
 /// Parts of one task's value; none if it is not there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GotPiece {
@@ -445,7 +448,7 @@ pub enum ToHolder {
 /// The answers. A value that is not there is `None`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum FromHolder {
-    Got { id: u64, values: Vec<(TaskId, Result<Option<Value>, Arc<Failure>>)> },
+    Got { id: u64, values: Vec<(TaskId, Holding)> },
     GotParts { id: u64, pieces: Vec<GotPiece> },
     Stored { id: u64 },
 }

@@ -32,6 +32,28 @@ fn messages_survive_the_codec() {
     let message = submit();
     let (head, attachments) = encode(&message).unwrap();
     assert_eq!(decode::<FromClient>(&head, attachments).unwrap(), message);
+
+    // Parts of an exchange: where they are, who asks for them, and what comes.
+    let task = TaskId::new(LayerId(9), 4);
+    let source = Source { run: task.run(), worker: WorkerId(3), nbytes: 100 };
+    let message = ToWorker::Compute {
+        templates: vec![],
+        calls: vec![],
+        peers: vec![],
+        exchanges: vec![OpenExchange { exchange: task, writers: [source].into() }],
+    };
+    let (head, attachments) = encode(&message).unwrap();
+    assert_eq!(decode::<ToWorker>(&head, attachments).unwrap(), message);
+    let parts = PartRange { start: 3, end: 5 };
+    let message = ToHolder::GetParts { id: 1, reads: vec![(task.run(), parts)] };
+    let (head, attachments) = encode(&message).unwrap();
+    assert_eq!(decode::<ToHolder>(&head, attachments).unwrap(), message);
+    let data = Blob::Bytes(Bytes::from(vec![7; 5000]));
+    let piece = Ok(Some(Piece { ends: [64, 5000].to_vec().into(), data }));
+    let message = FromHolder::GotParts { id: 1, pieces: vec![GotPiece { task, parts, piece }] };
+    let (head, attachments) = encode(&message).unwrap();
+    assert_eq!(attachments.len(), 1);
+    assert_eq!(decode::<FromHolder>(&head, attachments).unwrap(), message);
 }
 
 #[test]
@@ -104,6 +126,7 @@ fn a_cut_run_keeps_its_inputs() {
         },
         sources: Default::default(),
         alone: false,
+        reads: Default::default(),
     };
     let front = calls.split_front(3);
     assert_eq!((front.run.start, front.run.count), (100, 3));

@@ -76,7 +76,7 @@ impl NativeRunner for FragmentTasks {
         codes.extend(templates.into_iter().map(|template| (template.id, template.code)));
     }
 
-    fn run(&self, call: NativeCall, context: &NativeContext<'_>) -> Result<Value, Failure> {
+    fn run(&self, call: NativeCall, context: &NativeContext<'_>) -> Result<Value, Box<Failure>> {
         FragmentTasks::run(self, &call, context).map_err(|error| match error.kind {
             Kind::Cancelled => context.cancelled(),
             _ => {

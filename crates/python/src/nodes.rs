@@ -315,7 +315,7 @@ fn shares_memory(py: Python<'_>) -> bool {
     address, *, scheduler_file=None, host=None, port=0, name=None, nthreads=1, nworkers=1,
     memory_limit=0, memory=None, resources=None, preload=Vec::new(), local_directory=None,
     token_file=None, tls_ca_file=None, tls_fingerprint=None, tls_cert=None, tls_key=None,
-    insecure=false, processes=true, death_timeout=None
+    insecure=false, processes=true, python=true, death_timeout=None
 ))]
 #[allow(clippy::too_many_arguments)]
 pub fn run_worker(
@@ -339,6 +339,7 @@ pub fn run_worker(
     tls_key: Option<&str>,
     insecure: bool,
     processes: bool,
+    python: bool,
     death_timeout: Option<f64>,
 ) -> PyResult<i32> {
     let memory = memory_settings(memory_limit, memory, local_directory);
@@ -351,7 +352,9 @@ pub fn run_worker(
     trust.insecure = insecure;
     let mut resources: Vec<(String, f64)> = resources.unwrap_or_default().into_iter().collect();
     resources.sort_by(|a, b| a.0.cmp(&b.0));
-    let executors = if processes {
+    let executors = if !python {
+        ExecutorKind::None
+    } else if processes {
         process_executors(py, executor_settings(py, &preload)?)?
     } else {
         let runner = PythonRunner::new(crate::executor::arena(), true);

@@ -13,7 +13,7 @@ use rasker_engine::arrow::datatypes::SchemaRef;
 use rasker_engine::arrow::error::ArrowError;
 use rasker_engine::{
     Batches, Context, EngineError, FilesOptions, Fragment, Kind, Parameters, Query, Reads,
-    ScalarValue, Settings, Stage, TextKind, text_of,
+    ScalarValue, Settings, Stage, TextKind, WriteOptions, text_of,
 };
 use rasker_graph::{Key, PartRange, TaskId, Template, TemplateId, TemplateKind};
 use std::cell::RefCell;
@@ -119,6 +119,21 @@ impl SqlContext {
     fn create_batches(&self, py: Python<'_>, name: &str, table: PyTable) -> PyResult<()> {
         let (batches, schema) = table.into_inner();
         self.0.create_batches(name, schema, batches).map_err(|error| raised(py, &error))
+    }
+
+    /// Writes a query's rows to a file or a folder; how many they were.
+    #[pyo3(signature = (query, target, format, options, partition_by))]
+    fn write(
+        &self,
+        py: Python<'_>,
+        query: &SqlQuery,
+        target: String,
+        format: String,
+        options: HashMap<String, String>,
+        partition_by: Vec<String>,
+    ) -> PyResult<u64> {
+        let to = WriteOptions { target, format, options, partition_by };
+        apart(py, |go_on| self.0.write(&query.0, to, go_on))
     }
 
     fn drop_table(&self, py: Python<'_>, name: &str) -> PyResult<()> {

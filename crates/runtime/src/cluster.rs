@@ -8,11 +8,11 @@ use crate::readers::{Access, Directory, Readers};
 use crate::routes::{Door, serve_values};
 use crate::scheduler_loop::{self, SchedulerHandle};
 use crate::session::Session;
-use crate::wire::to_frame;
+use crate::wire::{Outlet, to_frame};
 use crate::worker_loop::{self, Surroundings, WorkerHandle};
 use parking_lot::Mutex;
 use rasker_graph::ClientId;
-use rasker_protocol::{FromClient, WorkerHello, WorkerId};
+use rasker_protocol::{FromClient, FromWorker, WorkerHello, WorkerId};
 use rasker_scheduler::SchedulerOptions;
 use rasker_store::{Arena, ArenaOptions};
 use rasker_transport::{Credentials, LinkOptions, Token, TransportError};
@@ -170,9 +170,7 @@ impl Cluster {
         let outlet =
             Box::new(move |message| inbox.send(worker_loop::Input::FromScheduler(message)).is_ok());
         self.scheduler.send(scheduler_loop::Input::Worker(id, hello, outlet));
-        let scheduler = self.scheduler.clone();
-        let to_scheduler =
-            Box::new(move |message| scheduler.send(scheduler_loop::Input::FromWorker(id, message)));
+        let to_scheduler = self.uplink_of(id);
         let around = Surroundings {
             options: WorkerOptions {
                 nthreads: options.nthreads,
@@ -202,6 +200,11 @@ impl Cluster {
         });
         self.workers.lock().push((worker, end));
         Ok(())
+    }
+
+    fn uplink_of(&self, id: WorkerId) -> Outlet<FromWorker> {
+        let scheduler = self.scheduler.clone();
+        Box::new(move |message| scheduler.send(scheduler_loop::Input::FromWorker(id, message)))
     }
 
     /// A new client of this cluster.

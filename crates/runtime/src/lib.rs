@@ -16,7 +16,6 @@
 //!   (guarded by `a_result_is_reported_while_the_next_call_runs`).
 //! - Everything that was submitted before a wait is sent before it
 //!   (guarded by `a_cluster_of_threads_runs_a_map`).
-//!
 //! - A native call that panics fails its task and nothing else
 //!   (guarded by `a_panic_fails_its_task_and_nothing_else`).
 //! - Memory that native calls reserve makes values leave, and stays within the limit
@@ -24,8 +23,8 @@
 //!   `a_call_waits_until_values_have_made_room`).
 //!
 //! Reading order: `runner`, `collector`, `pool`, `executors`, `last_words`, `executor_process`,
-//! `budget`, `native`, `memory`, `disk`, `worker_loop`, `scheduler_loop`, `readers`, `routes`, `session`, `cluster`,
-//! `node`, `worker_node`, `ledger`, `client_door`, `remote_session`, `wire`.
+//! `budget`, `native`, `memory`, `disk`, `worker_loop`, `scheduler_loop`, `readers`, `routes`,
+//! `session`, `cluster`, `node`, `worker_node`, `ledger`, `client_door`, `remote_session`, `wire`.
 
 mod budget;
 mod client_door;

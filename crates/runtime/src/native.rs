@@ -27,7 +27,7 @@ pub trait NativeRunner: Send + Sync + 'static {
     /// # Errors
     ///
     /// What the task fails with; `context.failure` and `context.cancelled` make one.
-    fn run(&self, call: NativeCall, context: &NativeContext<'_>) -> Result<Value, Failure>;
+    fn run(&self, call: NativeCall, context: &NativeContext<'_>) -> Result<Value, Box<Failure>>;
     /// Gives memory that is not in use back to the system.
     fn trim(&self) {}
 }
@@ -154,13 +154,13 @@ impl NativeContext<'_> {
         self.call.0.of(self.call.1.index)
     }
 
-    pub fn failure(&self, text: impl Into<String>) -> Failure {
-        Failure::new(FailureKind::Exception, self.key(), text)
+    pub fn failure(&self, text: impl Into<String>) -> Box<Failure> {
+        Box::new(Failure::new(FailureKind::Exception, self.key(), text))
     }
 
     /// What a call ends with that found itself cancelled.
-    pub fn cancelled(&self) -> Failure {
-        Failure::new(FailureKind::Cancelled, self.key(), "cancelled")
+    pub fn cancelled(&self) -> Box<Failure> {
+        Box::new(Failure::new(FailureKind::Cancelled, self.key(), "cancelled"))
     }
 }
 
@@ -186,7 +186,12 @@ impl NativeCore {
         NativeCore { runner, arena, budget, worker, running, is_closed }
     }
 
-    fn call(&self, calls: &ExecutorCalls, index: u32, sink: &dyn Sink) -> Result<Value, Failure> {
+    fn call(
+        &self,
+        calls: &ExecutorCalls,
+        index: u32,
+        sink: &dyn Sink,
+    ) -> Result<Value, Box<Failure>> {
         let task = TaskId::new(calls.run.layer, index);
         let cancellation = Arc::new(Cancellation::default());
         let number = (task, calls.attempt);
@@ -213,7 +218,10 @@ impl NativeCore {
         match outcome {
             Ok(value) if value.fits(1) && !matches!(value, Value::Object { .. }) => Ok(value),
             Ok(_) => Err(context.failure("a native task gave a value of a form that it must not")),
-            Err(failure) => Err(Failure { worker: self.worker.clone(), ..failure }),
+            Err(mut failure) => {
+                failure.worker.clone_from(&self.worker);
+                Err(failure)
+            }
         }
     }
 }
@@ -251,7 +259,7 @@ fn native_input(given: &Given) -> Result<NativeInput, PartedError> {
     }
 }
 
-fn panicked(context: &NativeContext<'_>, panic: &(dyn std::any::Any + Send)) -> Failure {
+fn panicked(context: &NativeContext<'_>, panic: &(dyn std::any::Any + Send)) -> Box<Failure> {
     let said = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
@@ -278,7 +286,7 @@ impl Runner for NativeCore {
                 sink.at(index);
                 match self.call(&calls, index, sink) {
                     Ok(value) => sink.value(index, value),
-                    Err(failure) => sink.failed(index, Arc::new(failure)),
+                    Err(failure) => sink.failed(index, failure.into()),
                 }
             }
         }

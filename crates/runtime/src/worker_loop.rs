@@ -117,15 +117,7 @@ pub(crate) async fn run(
     if limit_nbytes > 0 {
         disk.open(limit_nbytes);
     }
-    let native_arena = Arena::new(ArenaOptions::default());
-    if limit_nbytes > 0 {
-        native_arena.fit(limit_nbytes);
-    }
-    let reserving = handle.inbox.clone();
-    let tell = Box::new(move |nbytes| {
-        let _ = reserving.send(Input::Event(Event::Reserved { nbytes }));
-    });
-    let budget = Arc::new(Budget::new(limit_nbytes, around.options.nthreads, tell));
+    let (budget, native_arena) = native_memory(&around.options, &handle.inbox);
     let mut this = Loop {
         budget,
         native_arena,
@@ -177,6 +169,20 @@ pub(crate) async fn run(
         executor.close();
     }
     this.ended.unwrap_or_default()
+}
+
+/// What native calls may take, and where their results go.
+fn native_memory(options: &WorkerOptions, inbox: &WorkerInbox) -> (Arc<Budget>, Arena) {
+    let limit_nbytes = options.memory.limit_nbytes;
+    let arena = Arena::new(ArenaOptions::default());
+    if limit_nbytes > 0 {
+        arena.fit(limit_nbytes);
+    }
+    let inbox = inbox.clone();
+    let tell = Box::new(move |nbytes| {
+        let _ = inbox.send(Input::Event(Event::Reserved { nbytes }));
+    });
+    (Arc::new(Budget::new(limit_nbytes, options.nthreads, tell)), arena)
 }
 
 /// Resident memory of this process, bytes.

@@ -25,6 +25,9 @@ impl Scheduler {
         let nbytes = nbytes.sum();
         let version = self.next_version();
         self.set(exchange, State::Open { version, nbytes });
+        if mutant("writers-freed-when-open") {
+            writers.iter().for_each(|writer| self.free(*writer));
+        }
         self.each_dependent(exchange, |s, reader| {
             // An exchange of exchanges fails instead: see `compute`.
             if !s.table.is_exchange(reader) {

@@ -33,9 +33,18 @@
 //! - A value is made again only if no copy is left (guarded by
 //!   `a_copy_takes_the_place_of_a_lost_value`).
 //!
-//! Reading order: `event`, `scheduler`, `table`, `transition`, `submit`, `wishes`, `place`,
-//! `queue`, `dispatch`, `send`, `report`, `values`, `membership`, `health`, `errands`, `query`,
-//! `explain`, `invariants`.
+//! - Tasks go only to workers that run their kind (guarded by
+//!   `tasks_go_only_to_workers_that_run_their_kind`).
+//! - An exchange of M writers and N readers is M + N edges, and each worker is told once where
+//!   parts are (guarded by `an_exchange_of_a_thousand_by_a_thousand_costs_what_its_edges_cost`).
+//! - What a writer made is kept until the last reader is done (guarded by
+//!   `values_of_writers_go_when_the_last_reader_is_done_and_not_before`).
+//! - A writer whose value is lost runs again, and no other (guarded by
+//!   `a_lost_writer_runs_again_and_no_other`).
+//!
+//! Reading order: `event`, `scheduler`, `table`, `transition`, `submit`, `exchange`, `wishes`,
+//! `place`, `queue`, `dispatch`, `send`, `report`, `values`, `membership`, `health`, `errands`,
+//! `query`, `explain`, `invariants`.
 
 mod dispatch;
 mod errands;

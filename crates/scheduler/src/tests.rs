@@ -1,3 +1,4 @@
+mod exchange;
 mod recovery;
 
 use crate::{Action, Event, Scheduler};

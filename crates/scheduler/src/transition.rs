@@ -185,7 +185,10 @@ impl Scheduler {
         }
         self.tell_wanting(task, |client, run| client.tell_failed(run, reason.clone()));
         self.each_dependent(task, |s, dependent| {
-            let is_open = matches!(s.state(dependent), State::Waiting { .. } | State::Ready);
+            let is_open = matches!(
+                s.state(dependent),
+                State::Waiting { .. } | State::Ready | State::Open { .. }
+            );
             if is_open && !mutant("failure-not-passed-on") {
                 s.fail_later(dependent, failure);
             }

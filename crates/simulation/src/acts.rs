@@ -9,7 +9,7 @@ use rasker_graph::{Blob, Column, Input, Key, MapWork, Options, TaskId, Template,
 use rasker_protocol::{FailureKind, Query, Value};
 use std::sync::Arc;
 
-fn key_of(seed: u64, parts: impl IntoIterator<Item = u64>) -> Key {
+pub(crate) fn key_of(seed: u64, parts: impl IntoIterator<Item = u64>) -> Key {
     let hash = parts.into_iter().fold(seed, mix);
     Key((u128::from(hash) << 64) | u128::from(mix(hash, 7)))
 }
@@ -46,7 +46,7 @@ pub(crate) fn any_template(scene: &mut Scene<'_>) -> TemplateId {
     template(deed, scene.random.below(VARIANTS))
 }
 
-fn any_options(scene: &mut Scene<'_>) -> Arc<Options> {
+pub(crate) fn any_options(scene: &mut Scene<'_>) -> Arc<Options> {
     let mut options = Options::default();
     if scene.random.chance(20) {
         options.priority = scene.random.below(5) as i64 - 2;
@@ -66,7 +66,7 @@ fn any_options(scene: &mut Scene<'_>) -> Arc<Options> {
 }
 
 impl User {
-    fn teach(&mut self, id: TemplateId) {
+    pub(crate) fn teach(&mut self, id: TemplateId) {
         self.client.add_template(Template {
             id,
             kind: kind(deed(id)),
@@ -92,6 +92,7 @@ impl User {
             Act::Hold => self.hold_one(scene),
             Act::Ask => self.ask(scene),
             Act::Restart => self.restart(scene),
+            Act::Exchange => self.exchange(scene),
             // The world sees to it.
             Act::Leave => {}
         }
@@ -299,7 +300,7 @@ impl User {
     }
 
     /// What was adopted under a key may be missing; so may be what joins it.
-    fn joined(&self, task: TaskId, node: NodeId) -> NodeId {
+    pub(crate) fn joined(&self, task: TaskId, node: NodeId) -> NodeId {
         let held = self.handles.iter().find(|handle| handle.first == task && !handle.is_layer);
         held.map_or(node, |handle| handle.nodes[0])
     }

@@ -1,7 +1,8 @@
 //! The machines at work: events go in, and what they ask for is carried out.
 
 use crate::audit::Heard;
-use crate::executor::{Begun, Executor};
+use crate::exchanges;
+use crate::executor::{Begun, Executor, read};
 use crate::world::{Asker, Event, Place, World};
 use rasker_protocol::{ExecutorId, FromExecutor, FromHolder, ToHolder, ToWorker, WorkerId};
 use rasker_scheduler::{Action as SchedulerAction, Event as SchedulerEvent};
@@ -104,10 +105,20 @@ impl World {
                     let asker = Asker::Worker { worker: id, tasks: tasks.clone() };
                     self.ask(worker, asker, |id| ToHolder::Get { id, tasks });
                 }
+                WorkerAction::FetchParts { request, worker, address, reads } => {
+                    self.look_at_fetch(id, worker, &address, reads.len());
+                    self.book.count("parts were fetched");
+                    let asker = Asker::Parts { worker: id, request };
+                    self.ask(worker, asker, |id| ToHolder::GetParts { id, reads });
+                }
+                WorkerAction::ReplyParts { reader, id, parts } => {
+                    self.reply(reader, exchanges::answer(id, parts, read));
+                }
                 // Requests to a worker that is gone are answered when it goes.
                 WorkerAction::PeerGone { .. } => {}
                 WorkerAction::Close { .. } => self.worker_ends(id),
                 WorkerAction::Spill { .. }
+                | WorkerAction::ReadParts { .. }
                 | WorkerAction::Restore { .. }
                 | WorkerAction::Forget { .. }
                 | WorkerAction::KillExecutor(_)
@@ -156,6 +167,14 @@ impl World {
                     _ => tasks.into_iter().map(|task| (task, None)).collect(),
                 };
                 let event = WorkerEvent::Fetched { worker: holder, values };
+                self.over(from, Place::Worker(worker), Event::Worker(worker, event));
+            }
+            Asker::Parts { worker, request } => {
+                let pieces = match message {
+                    Some(FromHolder::GotParts { pieces, .. }) => pieces,
+                    _ => Vec::new(),
+                };
+                let event = WorkerEvent::Pieces { request, pieces };
                 self.over(from, Place::Worker(worker), Event::Worker(worker, event));
             }
             Asker::Get { user, tag } => {

@@ -1,11 +1,12 @@
 //! An executor that computes hashes: so many calls at once, each for a seeded time.
 
+use crate::exchanges::{cut, read_piece};
 use crate::oracle::{Deed, deed, kind, value_of};
 use crate::random::Random;
 use rasker_graph::{Blob, Column, LocalObject, Run, TaskId, TemplateId, TemplateKind};
 use rasker_protocol::{
     Done, ExecutorCalls, ExecutorWork, Failure, FailureKind, FromExecutor, Given, GivenInput,
-    Outcome, ToExecutor, Value,
+    Outcome, ToExecutor, Value, Written,
 };
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -215,14 +216,15 @@ impl Executor {
         let mut inputs = Vec::new();
         let mut arg = 0;
         let is_native = self.kind == TemplateKind::Native;
-        let mut take = |given: &Given| match self.given(given) {
-            Some(value) => inputs.push(value),
-            None => self.complaints.push(format!("{task:?} runs without its input {given:?}")),
-        };
-        let mut objects = 0;
+        let mut n_objects = 0;
         let mut take = |given: &Given| {
-            objects += u32::from(matches!(given, Given::Value(Value::Object { .. })));
-            take(given);
+            n_objects += u32::from(matches!(given, Given::Value(Value::Object { .. })));
+            match self.given(given) {
+                Some(values) => inputs.extend(values),
+                None => {
+                    self.complaints.push(format!("{task:?} runs without its input {given:?}"));
+                }
+            }
         };
         match work {
             ExecutorWork::One { args, given } => {
@@ -239,16 +241,27 @@ impl Executor {
                 }
             }
         }
-        if is_native && objects > 0 {
+        if is_native && n_objects > 0 {
             self.complaints.push(format!("native {task:?} is given an object"));
         }
         (arg, inputs)
     }
 
-    fn given(&self, given: &Given) -> Option<i64> {
+    /// The numbers that an input stands for: one, or all that is read of an exchange.
+    fn given(&self, given: &Given) -> Option<Vec<i64>> {
         match given {
-            Given::Live(task) => self.live.get(task).copied(),
-            Given::Value(value) => read(value),
+            Given::Live(task) => Some(vec![*self.live.get(task)?]),
+            Given::Value(value) => Some(vec![read(value)?]),
+            Given::Parts { parts, written } => {
+                let mut numbers = Vec::new();
+                for written in written {
+                    numbers.extend(match written {
+                        Written::Piece(piece) => read_piece(piece),
+                        Written::Whole(value) => read_piece(&cut(read(value)?, *parts)),
+                    });
+                }
+                Some(numbers)
+            }
         }
     }
 

@@ -15,12 +15,7 @@ impl World {
         let nthreads = self.random.between(1, 3) as u32;
         let name = name.unwrap_or(u64::from(slot) % 2);
         let has_gpu = self.is_healed || self.random.chance(50);
-        let is_lacking = self.swarm.lacking > 0 && self.random.chance(self.swarm.lacking);
-        let runs = match is_lacking && !self.is_healed {
-            true if self.random.chance(50) => Kinds::PYTHON,
-            true => Kinds::NATIVE,
-            false => Kinds::BOTH,
-        };
+        let runs = self.any_kinds();
         let hello = WorkerHello {
             name: format!("w{name}"),
             address: format!("sim://{slot}"),
@@ -80,6 +75,15 @@ impl World {
         node.joined_at = joined_at;
         node.machine.start(&mut out);
         self.perform(id, out);
+    }
+
+    fn any_kinds(&mut self) -> Kinds {
+        let is_lacking = self.swarm.lacking > 0 && self.random.chance(self.swarm.lacking);
+        match is_lacking && !self.is_healed {
+            true if self.random.chance(50) => Kinds::PYTHON,
+            true => Kinds::NATIVE,
+            false => Kinds::BOTH,
+        }
     }
 
     /// The worker is no more: who asked it for something gets nothing.

@@ -25,13 +25,14 @@
 //! - What was found is never lost again: scenarios that failed are kept as texts
 //!   (guarded by `scenarios_that_once_failed_pass`).
 //!
-//! Reading order: `swarm`, `scenario`, `oracle`, `executor`, `user`, `acts`, `pages`, `world`,
-//! `cluster`, `faults`, `rejoin`, `audit`, `shrink`, `marks`, `mutants`; then
+//! Reading order: `swarm`, `scenario`, `oracle`, `executor`, `user`, `acts`, `pages`, `exchanges`,
+//! `world`, `cluster`, `faults`, `rejoin`, `audit`, `shrink`, `marks`, `mutants`; then
 //! `fuzz`, which tells single machines anything.
 
 mod acts;
 mod audit;
 mod cluster;
+mod exchanges;
 mod executor;
 mod faults;
 pub mod fuzz;

@@ -17,6 +17,7 @@ pub const MUTANTS: &[&str] = &[
     "copy-of-nothing-counted",
     "crash-not-counted",
     "export-of-dead-executor-awaited",
+    "exchange-stays-open",
     "failed-input-awaited",
     "failure-not-passed-on",
     "fetch-error-ignored",
@@ -33,6 +34,8 @@ pub const MUTANTS: &[&str] = &[
     "late-wish-not-told",
     "missing-input-ignored",
     "missing-input-not-told",
+    "missing-part-not-told",
+    "moved-part-not-told",
     "moved-value-not-told",
     "newcomer-not-announced",
     "pinned-value-dropped",
@@ -61,6 +64,9 @@ pub const MUTANTS: &[&str] = &[
     "wait-not-reset",
     "wake-up-lost",
     "wakeup-lost-on-resource-return",
+    "writers-freed-when-open",
+    "writers-out-of-order",
+    "wrong-part-read",
 ];
 
 /// Scenarios that once failed, and go on to show rare mutants.

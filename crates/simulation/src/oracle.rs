@@ -1,8 +1,9 @@
 //! What every task's value must be, known when the task is entered, and which failures it may
 //! have instead.
 
+use crate::exchanges::part_of;
 use crate::random::mix;
-use rasker_graph::{TemplateId, TemplateKind};
+use rasker_graph::{PartRange, TemplateId, TemplateKind};
 use rasker_protocol::{Failure, FailureKind};
 use std::collections::HashSet;
 
@@ -105,6 +106,29 @@ impl Oracle {
             is_poison: deed == Deed::Poison,
             is_endless,
         })
+    }
+
+    /// A call that reads parts of what tasks wrote, or whole values, in this order.
+    pub fn reader(
+        &mut self,
+        template: TemplateId,
+        arg: i64,
+        read: &[(NodeId, Option<PartRange>)],
+    ) -> NodeId {
+        let values: Vec<i64> = (read.iter())
+            .flat_map(|(node, parts)| {
+                let value = self.value(*node);
+                match parts {
+                    None => vec![value],
+                    Some(parts) => {
+                        (parts.start..parts.end).map(|part| part_of(value, part)).collect()
+                    }
+                }
+            })
+            .collect();
+        let id = self.call(template, arg, read.iter().map(|(node, _)| *node).collect());
+        self.nodes[id.0 as usize].value = value_of(template, arg, &values);
+        id
     }
 
     fn leaf(&mut self, value: i64, inputs: Vec<NodeId>, raises: bool) -> Node {

@@ -32,6 +32,7 @@ named! {
         Map "map", MapOver "map-over", Page "page", Named "named", Storm "storm",
         LetGo "let-go", Cancel "cancel", Retry "retry", Adopt "adopt", Scatter "scatter",
         Gather "gather", Hold "hold", Ask "ask", Restart "restart", Leave "leave",
+        Exchange "exchange",
     }
 }
 
@@ -101,6 +102,7 @@ impl Scenario {
             (Act::Ask, s.ask),
             (Act::Restart, s.restart),
             (Act::Leave, s.leave),
+            (Act::Exchange, s.exchange),
         ];
         let n_acts = *random.pick(&[4, 8, 8, 16, 40]);
         let pause = (s.delay_ns + s.call_ns) * 4;

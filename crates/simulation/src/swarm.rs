@@ -54,7 +54,7 @@ knobs! {
     /// Percent of cut connections after which the worker joins again.
     rejoin,
     /// What runs natively, and percent of workers that run only one kind of task.
-    native, lacking,
+    native, lacking, exchange,
 }
 
 impl Swarm {
@@ -131,6 +131,7 @@ impl Swarm {
         }
         swarm.native = on(40, 3);
         swarm.lacking = on(40, 60);
+        swarm.exchange = on(45, 4);
         swarm
     }
 }

@@ -70,6 +70,7 @@ pub(crate) enum Event {
 #[derive(Clone)]
 pub(crate) enum Asker {
     Worker { worker: WorkerId, tasks: Vec<TaskId> },
+    Parts { worker: WorkerId, request: u64 },
     Get { user: usize, tag: Tag },
     Put { user: usize, client: ClientId, number: u64 },
 }

@@ -253,6 +253,14 @@ impl Governor {
         self.count(stage, nbytes, true);
     }
 
+    /// Pieces came or went; their sizes are claims of whoever sent them.
+    pub fn count_pieces(&mut self, nbytes: u64, is_more: bool) {
+        self.pieces_nbytes = match is_more {
+            true => self.pieces_nbytes.saturating_add(nbytes),
+            false => self.pieces_nbytes.saturating_sub(nbytes),
+        };
+    }
+
     pub fn is_no_copy(&mut self, task: TaskId) {
         if let Some(entry) = self.entries.get_mut(&task) {
             entry.is_copy = false;
@@ -380,7 +388,8 @@ impl Governor {
     pub fn used(&self, held: &Held) -> u64 {
         let measured = self.measured.total().saturating_sub(self.left_nbytes);
         // Reserved memory counts before it is filled, and is measured from then on.
-        let promised = held.nbytes.saturating_add(self.native_nbytes + self.pieces_nbytes);
+        let promised =
+            held.nbytes.saturating_add(self.native_nbytes.saturating_add(self.pieces_nbytes));
         (measured + self.shared_nbytes).max(promised).saturating_add(self.coming_nbytes)
     }
 
@@ -388,7 +397,7 @@ impl Governor {
     fn excess(&self, held: &Held) -> u64 {
         let target = self.options.share(self.options.target);
         let values = held.nbytes + self.coming_nbytes + self.wanted_nbytes;
-        let needed = values.saturating_add(self.native_nbytes + self.pieces_nbytes);
+        let needed = values.saturating_add(self.native_nbytes.saturating_add(self.pieces_nbytes));
         let beyond = needed.saturating_sub(target);
         let used = self.used(held) + self.wanted_nbytes;
         let measured = if used > self.options.share(self.options.spill) {

@@ -30,12 +30,20 @@
 //! - A damaged record is never handed out: its value counts as lost
 //!   (guarded by `a_damaged_record_is_a_lost_value`).
 //!
-//! Reading order: `event`, `worker`, `calls`, `values`, `parts`, `held`, `membership`, `executor`,
-//! `governor`, `spilling`, `invariants`.
+//! - Executors share the slots, so that native calls and others together run no more at once than
+//!   there are threads (guarded by `native_calls_and_others_share_the_slots`).
+//! - A reader's parts are asked for once of each holder, and come in the order of the writers
+//!   (guarded by `parts_are_asked_for_once_of_each_holder_and_given_in_order`).
+//! - Of a spilled value nothing is read but the parts that are asked for
+//!   (guarded by `parts_of_a_spilled_value_are_read_and_nothing_else_of_it`).
+//!
+//! Reading order: `event`, `worker`, `calls`, `feeding`, `values`, `parts`, `held`, `membership`,
+//! `executor`, `governor`, `spilling`, `invariants`.
 
 mod calls;
 mod event;
 mod executor;
+mod feeding;
 mod governor;
 mod held;
 mod invariants;
@@ -54,5 +62,7 @@ pub(crate) type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>
 
 #[cfg(test)]
 mod memory_tests;
+#[cfg(test)]
+mod parts_tests;
 #[cfg(test)]
 mod tests;

@@ -28,6 +28,9 @@ pub(crate) type Pieces = Map<PieceKey, Piece>;
 /// Parts of a spilled value: its record, and what is read of it.
 pub type RecordRead = (u64, TaskId, PartRange);
 
+/// A request to a holder: its number, and what is read.
+pub(crate) type PartsRequest = (u64, Vec<(Run, PartRange)>);
+
 /// Who waits for the answer to a request for parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PartsFor {
@@ -62,6 +65,8 @@ pub(crate) struct Absent {
     pub live: Vec<TaskId>,
     /// Exchanges of which this worker was told nothing.
     unknown: Vec<TaskId>,
+    /// Said to be at a worker that is not known here: mostly this one, which lost them.
+    gone: Vec<(TaskId, WorkerId)>,
 }
 
 impl Absent {
@@ -101,6 +106,9 @@ impl Worker {
                             let record = entry.and_then(|entry| entry.record);
                             absent.on_disk.extend(record.map(|record| (record, writer, parts)));
                         }
+                        None if !self.peers.contains_key(&source.worker) => {
+                            absent.gone.push((writer, source.worker));
+                        }
                         None => {
                             let reads = absent.elsewhere.entry(source.worker).or_default();
                             push_read(reads, writer, parts);
@@ -138,15 +146,21 @@ impl Worker {
         self.waiting.insert(number, Waiting { calls, missing, n_requests });
     }
 
-    /// Whether a call names exchanges that this worker was not told of; it is given back.
-    pub(crate) fn lacks_exchanges(&mut self, calls: &Calls, absent: &Absent) -> bool {
-        if absent.unknown.is_empty() {
+    /// Gives a call back that reads exchanges of which this worker was told nothing, or parts that
+    /// nobody has; whether it did.
+    pub(crate) fn give_back_unreadable(&mut self, calls: &Calls, absent: &Absent) -> bool {
+        if absent.unknown.is_empty() && absent.gone.is_empty() {
             return false;
         }
-        sometimes("a call named an exchange that its worker did not know");
+        if !absent.unknown.is_empty() {
+            sometimes("a call named an exchange that its worker did not know");
+        }
         let task = TaskId::new(calls.run.layer, calls.run.start);
         let nobody = WorkerId(u32::MAX);
-        let inputs = absent.unknown.iter().map(|exchange| (*exchange, nobody)).collect();
+        let unknown = absent.unknown.iter().map(|exchange| (*exchange, nobody));
+        let mut inputs: Vec<_> = unknown.chain(absent.gone.iter().copied()).collect();
+        inputs.sort_unstable();
+        inputs.dedup();
         self.drop_pieces(calls);
         self.progress.push(Progress::Missing { task, attempt: calls.attempt, inputs });
         true
@@ -165,7 +179,7 @@ impl Worker {
         }
         for task in calls.run.tasks() {
             if let Some(pieces) = self.pieces.remove(&(task, calls.attempt)) {
-                self.governor.pieces_nbytes -= pieces.values().map(Piece::nbytes).sum::<u64>();
+                self.governor.count_pieces(pieces.values().map(Piece::nbytes).sum::<u64>(), false);
             }
         }
     }
@@ -188,14 +202,15 @@ impl Worker {
         &self,
         exchange: TaskId,
         parts: PartRange,
-        pieces: &mut Pieces,
+        pieces: &Pieces,
         reads: &mut smallvec::SmallVec<[TaskId; 2]>,
     ) -> Given {
         let writers = self.exchanges.get(&exchange).cloned().unwrap_or_else(|| Arc::new([]));
         let mut written = Vec::new();
         for writer in writers.iter().flat_map(|source| source.run.tasks()) {
-            if let Some(piece) = pieces.remove(&(writer, parts)) {
-                written.push(Written::Piece(piece));
+            if let Some(piece) = pieces.get(&(writer, parts)) {
+                // A writer may stand in an exchange twice.
+                written.push(Written::Piece(piece.clone()));
             } else if let Some(Form::Value(value)) = self.held.get(writer) {
                 if self.is_large_here(writer) {
                     reads.push(writer);
@@ -231,10 +246,10 @@ impl Worker {
         for GotPiece { task, parts, piece } in &got {
             match piece {
                 Ok(Some(piece)) => {
-                    self.governor.pieces_nbytes += piece.nbytes();
+                    self.governor.count_pieces(piece.nbytes(), true);
                     let pieces = self.pieces.entry(reader).or_default();
                     if let Some(twin) = pieces.insert((*task, *parts), piece.clone()) {
-                        self.governor.pieces_nbytes -= twin.nbytes();
+                        self.governor.count_pieces(twin.nbytes(), false);
                     }
                 }
                 Ok(None) => gone.push(*task),

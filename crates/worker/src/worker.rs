@@ -5,13 +5,13 @@ use crate::event::{Action, Event, ReaderId};
 use crate::executor::Executor;
 use crate::governor::{Governor, MemoryOptions};
 use crate::held::Held;
-use crate::parts::{PartReply, PartsFor, PieceKey, Pieces, RecordRead};
+use crate::parts::{PartReply, PartsFor, PartsRequest, PieceKey, Pieces, RecordRead};
 use crate::spilling::Doom;
 use hashbrown::HashSet;
-use rasker_graph::{PartRange, Run, TaskId, Template, TemplateId, TemplateKind};
+use rasker_graph::{Run, TaskId, Template, TemplateId, TemplateKind};
 use rasker_protocol::{
-    Calls, Datum, ExecutorId, FromHolder, FromWorker, Kinds, Label, Priority, Progress, Source,
-    ToExecutor, ToWorker, Value, WorkerId, WorkerStatus,
+    Calls, Datum, ExecutorId, FromHolder, FromWorker, Holding, Kinds, Label, Priority, Progress,
+    Source, ToExecutor, ToWorker, WorkerId, WorkerStatus,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub(crate) struct Request {
     pub reader: ReaderId,
     pub id: u64,
     pub left: u32,
-    pub values: Vec<(TaskId, Result<Option<Value>, std::sync::Arc<rasker_protocol::Failure>>)>,
+    pub values: Vec<(TaskId, Holding)>,
     /// It asks for parts: those at hand, and those of values whose bytes are being made.
     pub is_of_parts: bool,
     pub parts: Vec<PartReply>,
@@ -68,6 +68,8 @@ pub struct Worker {
     pub(crate) options: WorkerOptions,
     pub(crate) held: Held,
     pub(crate) templates: Map<TemplateId, Template>,
+    /// Among them is one of a native task.
+    pub(crate) knows_native: bool,
     pub(crate) durations: Map<TemplateId, f64>,
     pub(crate) ready: BTreeMap<(Priority, u64, u32), Calls>,
     pub(crate) waiting: Map<u64, Waiting>,
@@ -89,7 +91,7 @@ pub struct Worker {
     pub(crate) pieces: Map<(TaskId, u32), Pieces>,
     pub(crate) parts_requests: Map<u64, PartsFor>,
     pub(crate) n_parts_requests: u64,
-    pub(crate) parts_to_fetch: BTreeMap<WorkerId, Vec<(u64, Vec<(Run, PartRange)>)>>,
+    pub(crate) parts_to_fetch: BTreeMap<WorkerId, Vec<PartsRequest>>,
     pub(crate) to_read: Vec<(u64, Vec<RecordRead>)>,
     pub(crate) peers: Map<WorkerId, String>,
     pub(crate) executors: Vec<Executor>,
@@ -118,6 +120,7 @@ impl Worker {
             options,
             held: Held::default(),
             templates: Map::default(),
+            knows_native: false,
             durations: Map::default(),
             ready: BTreeMap::new(),
             waiting: Map::default(),
@@ -204,6 +207,7 @@ impl Worker {
         match message {
             ToWorker::Compute { templates, calls, peers, exchanges } => {
                 for template in templates {
+                    self.knows_native |= template.kind == TemplateKind::Native;
                     self.templates.insert(template.id, template);
                 }
                 for peer in peers {

@@ -133,9 +133,7 @@ class Context:
             name,
             locations,
             format=format,
-            format_options={
-                _FORMAT_OPTIONS.get(key, key): _text(value) for key, value in options.items()
-            },
+            format_options=format_options(options),
             schema=_as_schema(schema),
             hive=hive_partitioning,
             store_options=_store_options(storage_options),
@@ -190,7 +188,8 @@ class Context:
         SqlError
             If the text is not SQL, or asks for what is not there.
         """
-        return Result(self._native.sql(text, _parameters.read(params)), self._client)
+        query = self._native.sql(text, _parameters.read(params))
+        return Result(self._native, query, self._client)
 
     query = sql
     execute = sql
@@ -233,16 +232,17 @@ def query(text: str, params: Sequence[Any] | Mapping[str, Any] | None = None) ->
 def _locations(source: Any) -> list[str] | None:
     """Paths, if the source is made of them."""
     if isinstance(source, (str, os.PathLike)):
-        return [_path(source)]
+        return [path_text(source)]
     if isinstance(source, (list, tuple, set)):
         if not source:
             raise ValueError("a table needs at least one path")
         if all(isinstance(item, (str, os.PathLike)) for item in source):
-            return [_path(item) for item in source]
+            return [path_text(item) for item in source]
     return None
 
 
-def _path(path: str | os.PathLike[str]) -> str:
+def path_text(path: str | os.PathLike[str]) -> str:
+    """A path or URL as text."""
     text = os.fspath(path)
     # pathlib swallows one of the slashes of a URL.
     return re.sub(r"^([a-z][a-z0-9+]+):/(?=[^/])", r"\1://", text)
@@ -276,6 +276,11 @@ def _as_schema(schema: Any) -> Any:
     import pyarrow as pa
 
     return pa.schema(schema)
+
+
+def format_options(options: Mapping[str, Any]) -> dict[str, str]:
+    """Options of a format as the engine names them, as text."""
+    return {_FORMAT_OPTIONS.get(key, key): _text(value) for key, value in options.items()}
 
 
 def _text(value: Any) -> str:

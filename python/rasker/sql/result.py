@@ -7,7 +7,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from rasker._native import SqlQuery
+    import os
+    from rasker._native import SqlContext, SqlQuery
 
 _N_SHOWN = 10
 
@@ -20,6 +21,8 @@ class Result:
 
     Parameters
     ----------
+    context : SqlContext
+        The engine's, of the statement.
     query : SqlQuery
         The engine's.
     client : Client, optional
@@ -27,7 +30,8 @@ class Result:
         ``False`` this process.
     """
 
-    def __init__(self, query: SqlQuery, client: Any = None) -> None:
+    def __init__(self, context: SqlContext, query: SqlQuery, client: Any = None) -> None:
+        self._context = context
         self._query = query
         self._client = client
         self._kept: Any = None
@@ -151,7 +155,7 @@ class Result:
 
     def persist(self) -> Result:
         """The same rows, kept in memory: they are made now, and not again."""
-        kept = Result(self._query, self._client)
+        kept = Result(self._context, self._query, self._client)
         kept._kept = self._table()
         return kept
 
@@ -165,6 +169,87 @@ class Result:
 
     def __len__(self) -> int:
         return int(self.to_arrow().num_rows)
+
+    def to_parquet(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        partition_by: list[str] | None = None,
+        overwrite: bool = False,
+        append: bool = False,
+        compression: str | None = None,
+        **options: Any,
+    ) -> int:
+        """Write all rows to Parquet files.
+
+        Parameters
+        ----------
+        path : path or URL
+            Of one file if it has an extension, else of a folder that gets one file per thread.
+            Files appear when all of them are whole, and none appears if something goes wrong.
+        partition_by : list of str, optional
+            Columns whose values become names of folders, ``year=2024/``.
+        overwrite, append : bool, optional
+            What is to become of files that the folder holds already; neither is an error.
+        compression : str, optional
+            ``"zstd(3)"``, ``"snappy"``, ``"uncompressed"`` … Default: zstd.
+        **options
+            Of the format, such as ``max_row_group_size``.
+
+        Returns
+        -------
+        int
+            Rows written.
+        """
+        if compression is not None:
+            options["compression"] = compression
+        return self._write(path, "parquet", options, partition_by, overwrite, append)
+
+    def to_csv(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        partition_by: list[str] | None = None,
+        overwrite: bool = False,
+        append: bool = False,
+        **options: Any,
+    ) -> int:
+        """Write all rows to CSV files: ``delimiter``, ``header`` and the like are options.
+
+        See `to_parquet` for the other parameters and what is returned.
+        """
+        return self._write(path, "csv", options, partition_by, overwrite, append)
+
+    def to_json(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        partition_by: list[str] | None = None,
+        overwrite: bool = False,
+        append: bool = False,
+        **options: Any,
+    ) -> int:
+        """Write all rows as JSON, an object on each line.
+
+        See `to_parquet` for the parameters and what is returned.
+        """
+        return self._write(path, "json", options, partition_by, overwrite, append)
+
+    def _write(
+        self,
+        path: Any,
+        format: str,
+        options: dict[str, Any],
+        partition_by: list[str] | None,
+        overwrite: bool,
+        append: bool,
+    ) -> int:
+        from rasker.sql.context import format_options, path_text
+
+        texts = format_options(options)
+        if overwrite or append:
+            texts["overwrite" if overwrite else "append"] = "true"
+        return self._context.write(self._query, path_text(path), format, texts, partition_by or [])
 
     def explain(self, *, analyze: bool = False, verbose: bool = False) -> str:
         """How it would be run, or with `analyze` how it was: rows and times of each step.

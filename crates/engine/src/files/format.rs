@@ -1,9 +1,13 @@
 //! The format of files: by their names, by what was said, by a look at their beginning.
 
 use crate::{EngineError, Kind, Result};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::parsers::CompressionTypeVariant::UNCOMPRESSED;
 use datafusion::datasource::file_format::FileFormat;
+use datafusion::datasource::file_format::csv::CsvFormat;
 use datafusion::execution::SessionState;
-use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
+use futures::StreamExt;
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -71,6 +75,13 @@ pub(super) async fn decide(
             options
                 .entry("delimiter".into())
                 .or_insert_with(|| if is_tabs { "\t".into() } else { by_look() });
+            if !options.contains_key("newlines_in_values")
+                && head.as_ref().is_some_and(|head| head.contains(&b'"'))
+            {
+                // Lines within quotes must not be cut: what cuts files looks for line ends only.
+                let has_lines = quoted_lines(store, first).await?;
+                options.insert("newlines_in_values".into(), has_lines.to_string());
+            }
         }
         "json" => {
             let is_array = head.as_deref().is_some_and(begins_an_array);
@@ -117,6 +128,66 @@ fn delimiter(head: &[u8]) -> char {
     // The first of those with the most: a comma unless another is there more often.
     let most = counts.iter().map(|(_, n)| *n).max().unwrap_or(0);
     counts.iter().find(|(_, n)| *n == most).map_or(',', |(sign, _)| *sign as char)
+}
+
+/// The columns of a file of text, where the format itself would look for line ends only.
+pub(super) async fn csv_schema(
+    format: &CsvFormat,
+    store: &Arc<dyn ObjectStore>,
+    file: &ObjectMeta,
+) -> Result<Option<SchemaRef>> {
+    let options = format.options();
+    if options.newlines_in_values != Some(true) || options.compression != UNCOMPRESSED {
+        return Ok(None);
+    }
+    let head = head(store, file).await?;
+    // The last line may be cut short: up to the last end of a line that is not within quotes.
+    let mut is_within = false;
+    let mut end = head.len();
+    for at in memchr::memchr2_iter(options.quote, b'\n', &head) {
+        match head[at] {
+            b'\n' if !is_within && file.size > head.len() as u64 => end = at + 1,
+            b'\n' => {}
+            _ => is_within = !is_within,
+        }
+    }
+    let mut reader = datafusion::arrow::csv::reader::Format::default()
+        .with_header(options.has_header.unwrap_or(true))
+        .with_delimiter(options.delimiter)
+        .with_quote(options.quote);
+    if let Some(escape) = options.escape {
+        reader = reader.with_escape(escape);
+    }
+    if let Some(comment) = options.comment {
+        reader = reader.with_comment(comment);
+    }
+    let (schema, _) = reader.infer_schema(&head[..end], options.schema_infer_max_rec)?;
+    Ok(Some(Arc::new(schema)))
+}
+
+/// Whether text within quotes goes over several lines. What is far away is not read for it: there
+/// it is taken to be so.
+async fn quoted_lines(store: &Arc<dyn ObjectStore>, file: &ObjectMeta) -> Result<bool> {
+    if !store.to_string().starts_with("LocalFileSystem") {
+        return Ok(true);
+    }
+    let of = |error| rasker_io::IoError::of(&format!("/{}", file.location), error);
+    let mut rest = store.get(&file.location).await.map_err(of)?.into_stream();
+    let mut is_within = false;
+    while let Some(bytes) = rest.next().await.transpose().map_err(of)? {
+        let mut from = 0;
+        for at in memchr::memchr_iter(b'"', &bytes) {
+            if is_within && memchr::memchr(b'\n', &bytes[from..at]).is_some() {
+                return Ok(true);
+            }
+            is_within = !is_within;
+            from = at;
+        }
+        if is_within && memchr::memchr(b'\n', &bytes[from..]).is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn begins_an_array(head: &[u8]) -> bool {

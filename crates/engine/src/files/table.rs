@@ -2,7 +2,8 @@
 
 use super::format::{self, FormatOptions};
 use super::partitions::{self, PartitionColumn};
-use crate::environment::Environment;
+use super::staging::{Commit, Staging};
+use crate::environment::{Environment, caught};
 use crate::{EngineError, Result};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
@@ -11,6 +12,7 @@ use datafusion::common::stats::Precision;
 use datafusion::common::{DFSchema, SchemaExt, Statistics, project_schema};
 use datafusion::datasource::TableType;
 use datafusion::datasource::file_format::FileFormat;
+use datafusion::datasource::file_format::csv::CsvFormat;
 use datafusion::datasource::listing::helpers::{expr_applicable_for_cols, filter_partitioned_file};
 use datafusion::datasource::listing::{ListingTableUrl, PartitionedFile};
 use datafusion::datasource::physical_plan::{
@@ -186,8 +188,9 @@ impl FileTable {
         {
             return Ok(statistics.clone());
         }
-        let inferred = self.format.infer_stats(state, store, self.file_schema.clone(), meta).await;
-        let statistics = inferred.map_err(|error| format::damaged(meta, error.into()))?;
+        let inferred = self.format.infer_stats(state, store, self.file_schema.clone(), meta);
+        let inferred = caught(async { Ok(inferred.await?) }).await;
+        let statistics = inferred.map_err(|error| format::damaged(meta, error))?;
         let statistics = Arc::new(statistics);
         self.known.lock().insert(name, (meta.clone(), statistics.clone()));
         Ok(statistics)
@@ -292,20 +295,23 @@ impl TableProvider for FileTable {
             ))
             .into());
         }
+        let replaces = insert_op != InsertOp::Append;
+        let staging = Staging::new(self.store_url.clone(), &at.url, replaces)?;
         let partition = |column: &PartitionColumn| (column.name.clone(), column.kind.clone());
         let config = FileSinkConfig {
             original_url: at.text.clone(),
             object_store_url: self.store_url.clone(),
             file_group: FileGroup::default(),
-            table_paths: vec![ListingTableUrl::try_new(at.url.clone(), None)?],
+            table_paths: vec![ListingTableUrl::try_new(staging.aside.clone(), None)?],
             output_schema: self.schema.clone(),
             table_partition_cols: self.partitions.iter().map(partition).collect(),
-            insert_op,
+            insert_op: InsertOp::Append,
             keep_partition_by_columns: false,
             file_extension: self.format.get_ext(),
-            file_output_mode: FileOutputMode::Automatic,
+            file_output_mode: FileOutputMode::Directory,
         };
-        self.format.create_writer_physical_plan(input, state, config, None).await
+        let writer = self.format.create_writer_physical_plan(input, state, config, None).await?;
+        Ok(Arc::new(Commit::new(writer, staging)))
     }
 }
 
@@ -329,9 +335,14 @@ async fn infer_schema(
 ) -> Result<SchemaRef> {
     let inferred =
         found.iter().filter(|file| file.meta.size > 0).take(N_FOR_SCHEMA).map(|file| async {
+            if let Some(csv) = format.downcast_ref::<CsvFormat>()
+                && let Some(schema) = format::csv_schema(csv, store, &file.meta).await?
+            {
+                return Ok(schema);
+            }
             let meta = std::slice::from_ref(&file.meta);
-            let schema = format.infer_schema(state, store, meta).await;
-            schema.map_err(|error| format::damaged(&file.meta, error.into()))
+            let schema = caught(async { Ok(format.infer_schema(state, store, meta).await?) }).await;
+            schema.map_err(|error| format::damaged(&file.meta, error))
         });
     let schemas: Vec<SchemaRef> =
         futures::stream::iter(inferred).buffered(N_AT_ONCE).try_collect().await?;

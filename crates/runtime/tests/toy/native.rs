@@ -89,7 +89,7 @@ impl NativeRunner for Native {
         self.codes.lock().extend(templates.into_iter().map(|t| (t.id, t.code)));
     }
 
-    fn run(&self, call: NativeCall, context: &NativeContext<'_>) -> Result<Value, Failure> {
+    fn run(&self, call: NativeCall, context: &NativeContext<'_>) -> Result<Value, Box<Failure>> {
         let n = self.n_running.fetch_add(1, Ordering::SeqCst) + 1;
         self.n_running_max.fetch_max(n, Ordering::SeqCst);
         let outcome = self.call(&call, context);
@@ -99,7 +99,7 @@ impl NativeRunner for Native {
 }
 
 impl Native {
-    fn call(&self, call: &NativeCall, context: &NativeContext<'_>) -> Result<Value, Failure> {
+    fn call(&self, call: &NativeCall, context: &NativeContext<'_>) -> Result<Value, Box<Failure>> {
         let Some(Blob::Bytes(code)) = self.codes.lock().get(&call.template).cloned() else {
             panic!("templates come before calls, and are bytes")
         };
@@ -160,7 +160,7 @@ impl Native {
         }
     }
 
-    fn write(&self, args: &[i64], context: &NativeContext<'_>) -> Result<Value, Failure> {
+    fn write(&self, args: &[i64], context: &NativeContext<'_>) -> Result<Value, Box<Failure>> {
         let [writer, n_parts, most] = args[..] else { panic!("three arguments") };
         *self.written.lock().entry(writer).or_default() += 1;
         let sizes = (0..n_parts).map(|part| part_nbytes(writer, part, most) as u64);
@@ -174,7 +174,12 @@ impl Native {
         Ok(context.seal(slab))
     }
 
-    fn fill(&self, args: &[i64], at: u32, context: &NativeContext<'_>) -> Result<Value, Failure> {
+    fn fill(
+        &self,
+        args: &[i64],
+        at: u32,
+        context: &NativeContext<'_>,
+    ) -> Result<Value, Box<Failure>> {
         let slab = context.allocate(args[0] as usize);
         let mut slab = slab.map_err(|error| context.failure(error.to_string()))?;
         slab.fill(at as u8 % 2 + 1);

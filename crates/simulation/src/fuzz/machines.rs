@@ -156,7 +156,7 @@ pub fn worker(bytes: &[u8]) {
     let mut feed = Feed::new(bytes);
     let memory = MemoryOptions::default();
     let options = WorkerOptions {
-        runs: Kinds::PYTHON,
+        runs: Kinds::BOTH,
         nthreads: 2,
         shares_objects: false,
         local_clients: false,
@@ -187,7 +187,11 @@ pub fn worker(bytes: &[u8]) {
                 });
                 WorkerEvent::Fetched { worker: messages::worker_id(&mut feed), values }
             }
-            _ => match feed.below(3) {
+            _ => match feed.below(4) {
+                3 => WorkerEvent::Pieces {
+                    request: feed.below(6),
+                    pieces: feed.list(3, messages::got_piece),
+                },
                 0 => WorkerEvent::ExecutorJoined { executor },
                 1 => WorkerEvent::ReaderLeft { reader: ReaderId(feed.below(3)) },
                 _ => {

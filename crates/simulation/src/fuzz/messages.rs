@@ -4,6 +4,7 @@
 use super::feed::Feed;
 use rasker_graph::*;
 use rasker_protocol::*;
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 pub fn layer(feed: &mut Feed<'_>) -> LayerId {
@@ -68,6 +69,25 @@ pub fn value(feed: &mut Feed<'_>) -> Value {
     }
 }
 
+pub fn parts(feed: &mut Feed<'_>) -> PartRange {
+    PartRange { start: feed.number(), end: feed.number() }
+}
+
+fn piece(feed: &mut Feed<'_>) -> Piece {
+    let ends = feed.list(2, |feed| u64::from(feed.number()) << 31);
+    Piece { ends: ends.into(), data: blob(feed) }
+}
+
+pub fn got_piece(feed: &mut Feed<'_>) -> GotPiece {
+    let (task, parts) = (TaskId::new(layer(feed), feed.below(8) as u32), parts(feed));
+    let piece = match feed.below(3) {
+        0 => Ok(None),
+        1 => Ok(Some(piece(feed))),
+        _ => Err(failure(feed)),
+    };
+    GotPiece { task, parts, piece }
+}
+
 fn failure(feed: &mut Feed<'_>) -> Arc<Failure> {
     let kinds = [FailureKind::Exception, FailureKind::Cancelled, FailureKind::Killed];
     Arc::new(Failure::new(kinds[feed.below(3) as usize], text(feed), text(feed)))
@@ -119,6 +139,24 @@ fn page(feed: &mut Feed<'_>) -> Page {
         if feed.chance(40) {
             page.blobs.push((index, blob(feed)));
         }
+    }
+    if feed.chance(60) {
+        page.exchanges = feed.list(2, |feed| feed.below(5) as u32);
+        page.exchanges.sort_unstable();
+        page.exchanges.dedup();
+        for at in page.exchanges.clone() {
+            if let Some(template) = page.template.get_mut(at as usize) {
+                *template = NO_TEMPLATE;
+            }
+        }
+    }
+    if feed.chance(60) {
+        page.readings = feed.list(2, |feed| Reading {
+            reader: feed.below(5) as u32,
+            place: feed.below(3) as u32,
+            parts: parts(feed),
+        });
+        page.readings.sort_unstable();
     }
     if feed.chance(60) {
         page.unwanted = feed.list(3, Feed::number);
@@ -288,6 +326,10 @@ pub fn calls(feed: &mut Feed<'_>) -> Calls {
         work,
         sources: feed.list(3, source).into(),
         alone: feed.chance(60),
+        reads: match feed.chance(60) {
+            true => feed.list(2, |feed| (feed.below(3) as u32, parts(feed))).into(),
+            false => SmallVec::new(),
+        },
     }
 }
 
@@ -306,6 +348,10 @@ pub fn to_worker(feed: &mut Feed<'_>) -> ToWorker {
             templates: feed.list(1, template),
             calls: feed.list(3, calls),
             peers: vec![],
+            exchanges: feed.list(2, |feed| OpenExchange {
+                exchange: TaskId::new(layer(feed), feed.below(8) as u32),
+                writers: feed.list(3, source).into(),
+            }),
         },
         3 => ToWorker::Free(feed.list(3, near)),
         4 => ToWorker::Cancel(feed.list(3, |feed| (near(feed), feed.below(3) as u32))),
@@ -372,6 +418,10 @@ pub fn from_holder(feed: &mut Feed<'_>) -> FromHolder {
         };
         (task(feed), value)
     });
+    if feed.chance(60) {
+        let pieces = feed.list(3, got_piece);
+        return FromHolder::GotParts { id: u64::from(feed.number()), pieces };
+    }
     FromHolder::Got { id: u64::from(feed.number()), values }
 }
 

@@ -1,0 +1,185 @@
+//! What happens before the first row is joined: the build side is read, and if it does not fit
+//! both sides are split into files.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::common::runtime::JoinSet;
+use datafusion::common::utils::memory::RecordBatchMemoryCounter;
+use datafusion::common::{DataFusionError, Result, resources_datafusion_err};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation, UnboundedMemoryPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SendableRecordBatchStream, SpillFile, TaskContext};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::DynamicFilterPhysicalExpr;
+use datafusion::physical_plan::joins::HashJoinExec;
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, SpillMetrics};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, SpillManager};
+use futures::StreamExt;
+
+use super::node::{Joined, SpillingHashJoinExec};
+use super::parts::{PARTS, PartWriter};
+use super::sources::{CollectedExec, InContextExec, SpilledExec};
+
+/// What a row of the build side costs in the hash table, beside its own bytes.
+const TABLE_BYTES_PER_ROW: usize = 32;
+/// Sixteen to the power of this many parts: what does not fit then is one key.
+const DEEPEST: usize = 5;
+
+/// Reads the build side of `join` and says how to go on.
+pub(super) async fn prepare(
+    join: Arc<HashJoinExec>,
+    level: usize,
+    metrics: ExecutionPlanMetricsSet,
+    context: Arc<TaskContext>,
+) -> Result<Joined> {
+    let consumer = MemoryConsumer::new("SpillingHashJoin").with_can_spill(true);
+    let reservation = consumer.register(context.memory_pool());
+    let mut build = join.left().execute(0, Arc::clone(&context))?;
+    let mut counter = RecordBatchMemoryCounter::new();
+    let mut batches = vec![];
+    while let Some(batch) = build.next().await {
+        let batch = batch?;
+        // DataFusion's join copies all of them into one batch, so for a moment they are twice.
+        let size = 2 * counter.count_batch(&batch) + TABLE_BYTES_PER_ROW * batch.num_rows();
+        let refused = reservation.try_grow(size).err();
+        batches.push(batch);
+        let Some(refused) = refused else { continue };
+        if level >= DEEPEST {
+            return Err(one_key(refused));
+        }
+        let spill = Spill { join, level, metrics, context };
+        return spill.run(batches, build, reservation).await;
+    }
+    in_memory(&join, batches, reservation, &context)
+}
+
+fn one_key(refused: DataFusionError) -> DataFusionError {
+    resources_datafusion_err!(
+        "rows of one join key do not fit into memory: {refused}; give the query more memory, or \
+         group the side of the join that repeats its keys first"
+    )
+}
+
+/// DataFusion's join over the collected rows. Their memory is already reserved here, so the join
+/// itself draws on a pool without a limit while its probe side stays in the query's own.
+fn in_memory(
+    join: &HashJoinExec,
+    batches: Vec<RecordBatch>,
+    reservation: MemoryReservation,
+    context: &Arc<TaskContext>,
+) -> Result<Joined> {
+    let left = Arc::new(CollectedExec::new(&join.left().schema(), batches));
+    let right = Arc::new(InContextExec::new(Arc::clone(join.right()), Arc::clone(context)));
+    let mut inner = join.builder().reset_state().with_new_children(vec![left, right])?.build()?;
+    for filter in dynamic_filters(join) {
+        inner = inner.with_dynamic_filter_expr(filter)?;
+    }
+    let runtime = RuntimeEnvBuilder::from_runtime_env(&context.runtime_env())
+        .with_memory_pool(Arc::new(UnboundedMemoryPool::default()))
+        .build_arc()?;
+    let context = Arc::new(with_runtime(context, runtime));
+    Ok(Joined::InMemory { join: Arc::new(inner), context, _reservation: reservation })
+}
+
+fn with_runtime(context: &TaskContext, runtime: Arc<RuntimeEnv>) -> TaskContext {
+    TaskContext::new(
+        context.task_id(),
+        context.session_id(),
+        context.session_config().clone(),
+        context.scalar_functions().clone(),
+        context.higher_order_functions().clone(),
+        context.aggregate_functions().clone(),
+        context.window_functions().clone(),
+        runtime,
+    )
+}
+
+fn dynamic_filters(join: &HashJoinExec) -> Vec<Arc<DynamicFilterPhysicalExpr>> {
+    let filters = join.dynamic_expressions_produced().into_iter();
+    filters
+        .filter_map(|filter| {
+            let any = filter as Arc<dyn std::any::Any + Send + Sync>;
+            any.downcast::<DynamicFilterPhysicalExpr>().ok()
+        })
+        .collect()
+}
+
+struct Spill {
+    join: Arc<HashJoinExec>,
+    level: usize,
+    metrics: ExecutionPlanMetricsSet,
+    context: Arc<TaskContext>,
+}
+
+type Files = Vec<Option<Arc<dyn SpillFile>>>;
+
+impl Spill {
+    fn manager(&self, side: &Arc<dyn ExecutionPlan>) -> SpillManager {
+        let metrics = SpillMetrics::new(&self.metrics, 0);
+        SpillManager::new(self.context.runtime_env(), metrics, side.schema())
+            .with_compression_type(self.context.session_config().spill_compression())
+    }
+
+    async fn run(
+        self,
+        batches: Vec<RecordBatch>,
+        mut rest: SendableRecordBatchStream,
+        reservation: MemoryReservation,
+    ) -> Result<Joined> {
+        let (left_keys, right_keys): (Vec<_>, Vec<_>) = self.join.on().iter().cloned().unzip();
+        let build_manager = self.manager(self.join.left());
+        let mut writer = PartWriter::new(build_manager.clone(), left_keys, self.level);
+        for batch in batches {
+            writer.write(&batch)?;
+        }
+        reservation.free();
+        while let Some(batch) = rest.next().await {
+            writer.write(&batch?)?;
+        }
+        drop(rest);
+        let build = writer.finish()?;
+        // Nobody will narrow the probe side: it must not wait for a filter that never comes.
+        for filter in dynamic_filters(&self.join) {
+            filter.mark_complete();
+        }
+        let probe_manager = self.manager(self.join.right());
+        let probe = self.split_probe(&probe_manager, right_keys).await?;
+        let mut parts = Vec::with_capacity(PARTS);
+        for (part, file) in build.into_iter().enumerate() {
+            let build = file.into_iter().collect();
+            let probe = probe.iter().filter_map(|files| files[part].clone()).collect();
+            let left = Arc::new(SpilledExec::new(build_manager.clone(), build));
+            let right = Arc::new(SpilledExec::new(probe_manager.clone(), probe));
+            let inner =
+                self.join.builder().reset_state().with_new_children(vec![left, right])?.build()?;
+            parts.push(Arc::new(SpillingHashJoinExec::at_level(inner, self.level + 1)));
+        }
+        Ok(Joined::Spilled { parts })
+    }
+
+    /// Splits all partitions of the probe side, each on a task of its own.
+    async fn split_probe(
+        &self,
+        manager: &SpillManager,
+        keys: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Vec<Files>> {
+        let right = self.join.right();
+        let mut tasks = JoinSet::new();
+        for partition in 0..right.output_partitioning().partition_count() {
+            let mut stream = right.execute(partition, Arc::clone(&self.context))?;
+            let mut writer = PartWriter::new(manager.clone(), keys.clone(), self.level);
+            tasks.spawn(async move {
+                while let Some(batch) = stream.next().await {
+                    writer.write(&batch?)?;
+                }
+                writer.finish()
+            });
+        }
+        let mut files = vec![];
+        while let Some(done) = tasks.join_next().await {
+            files.push(done.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))??);
+        }
+        Ok(files)
+    }
+}

@@ -1,0 +1,4 @@
+//! The engine from outside, in one program: each that links it takes long to link.
+
+mod context;
+mod stages;

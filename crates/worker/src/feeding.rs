@@ -1,0 +1,236 @@
+//! Which ready calls go to which executor, when, and with which inputs.
+
+use crate::calls::{ReadyKey, ready_key};
+use crate::executor::FEED_NS;
+use crate::held::Form;
+use crate::parts::Absent;
+use crate::worker::Worker;
+use rasker_graph::{Input, TaskId, TemplateKind};
+use rasker_protocol::probe::mutant;
+use rasker_protocol::{
+    CallWork, Calls, ExecutorCalls, ExecutorId, ExecutorWork, Given, GivenInput, Piece, Value,
+};
+use smallvec::SmallVec;
+
+/// What a call is taken to last before one has been seen: one at a time.
+const UNKNOWN_NS: f64 = FEED_NS;
+
+type Tasks = hashbrown::HashSet<TaskId, foldhash::fast::FixedState>;
+
+impl Worker {
+    /// Gives ready calls to executors with room, the first in line first.
+    pub(crate) fn feed(&mut self) {
+        let is_tight = self.governor.is_tight(&self.held);
+        loop {
+            if self.governor.is_paused && self.is_running() {
+                return;
+            }
+            let Some((key, at, n)) = self.next_to_give(is_tight) else { return };
+            let mut calls = self.ready.remove(&key).expect("just seen");
+            if calls.run.count > n {
+                let front = calls.split_front(n);
+                self.ready.insert(ready_key(&calls), calls);
+                calls = front;
+            }
+            self.give(at, calls);
+        }
+    }
+
+    /// The first calls in line for which there is room: where, and for how many of them. Calls of
+    /// one kind do not wait behind those of the other whose executor is not up.
+    fn next_to_give(&self, is_tight: bool) -> Option<(ReadyKey, usize, u32)> {
+        // What reads values may make room; what makes new ones waits for the disk.
+        let waits = self.governor.is_paused && self.governor.waits_for_disk();
+        let mut blocked: SmallVec<[usize; 2]> = SmallVec::new();
+        for (key, calls) in &self.ready {
+            if waits && !calls.has_dependencies() {
+                continue;
+            }
+            let Some(at) = self.executor_for(calls) else { continue };
+            if blocked.contains(&at) {
+                continue;
+            }
+            match self.room(at, calls, is_tight, !blocked.is_empty()) {
+                0 => blocked.push(at),
+                n => return Some((*key, at, n)),
+            }
+            if blocked.len() == self.executors.len() || !self.knows_native {
+                break;
+            }
+        }
+        None
+    }
+
+    fn executor_for(&self, calls: &Calls) -> Option<usize> {
+        match &self.executors[..] {
+            [_] => Some(0),
+            several => {
+                let kind = self.kind_of(calls.template);
+                several.iter().position(|executor| executor.kind == kind)
+            }
+        }
+    }
+
+    /// How many more calls like these an executor may be given. All executors share the slots, so
+    /// one is given calls in advance only while the others have none and nobody waits before them.
+    fn room(&self, at: usize, calls: &Calls, is_tight: bool, is_behind: bool) -> u32 {
+        let executor = &self.executors[at];
+        if !executor.is_up || executor.is_reserved() {
+            return 0;
+        }
+        let in_hand = match mutant("slots-not-shared") {
+            true => executor.n_given,
+            false => self.n_in_hand(),
+        };
+        let idle = self.n_slots().saturating_sub(in_hand);
+        if calls.alone {
+            return u32::from(executor.is_free() && idle > 0);
+        }
+        if is_tight {
+            return if self.governor.is_paused { idle.min(1) } else { idle };
+        }
+        if is_behind || in_hand > executor.n_given {
+            return idle;
+        }
+        let duration = |id| self.durations.get(&id).copied().unwrap_or(UNKNOWN_NS);
+        let depth = FEED_NS * f64::from(executor.nthreads);
+        let ahead = (depth - executor.load_ns(duration)) / duration(calls.template);
+        idle.max(ahead.max(0.0) as u32)
+    }
+
+    fn give(&mut self, at: usize, calls: Calls) {
+        let id = self.executors[at].id;
+        let mut missing = Tasks::default();
+        let absent = self.absent_parts(&calls);
+        if self.give_back_unreadable(&calls, &absent) {
+            return;
+        }
+        if !absent.is_empty() {
+            missing.extend(absent.live.iter().copied());
+            let inputs = calls.dependencies(calls.run.start).into_iter();
+            let is_live = |task: &TaskId| !matches!(self.held.get(*task), Some(Form::Value(_)));
+            missing.extend(inputs.filter(is_live));
+            return self.wait_for_exports(calls, missing, absent);
+        }
+        let (work, reads, pieces_nbytes) = self.work_for(&calls, id, &mut missing);
+        if !missing.is_empty() {
+            return self.wait_for_exports(calls, missing, Absent::default());
+        }
+        // They are counted until the call is done.
+        self.pieces.remove(&(TaskId::new(calls.run.layer, calls.run.start), calls.attempt));
+        let executor = &mut self.executors[at];
+        executor.alone = calls.alone;
+        executor.teach(calls.template, &self.templates);
+        for step in &calls.fused {
+            executor.teach(*step, &self.templates);
+        }
+        let Calls { run, attempt, template, label, .. } = calls;
+        let calls = ExecutorCalls { run, attempt, template, label, work };
+        executor.give(calls, reads, pieces_nbytes);
+    }
+
+    /// Calls with their inputs, the values that they read in shared memory, and the bytes of the
+    /// pieces among them; `missing` gets what is not at hand.
+    fn work_for(
+        &self,
+        calls: &Calls,
+        id: ExecutorId,
+        missing: &mut Tasks,
+    ) -> (ExecutorWork, SmallVec<[TaskId; 2]>, u64) {
+        let mut reads = SmallVec::new();
+        let mut pieces_nbytes = 0;
+        if !self.governor.is_empty() {
+            for index in calls.run.indices() {
+                let inputs = calls.dependencies(index);
+                reads.extend(inputs.into_iter().filter(|task| self.is_large_here(*task)));
+            }
+        }
+        let work = match &calls.work {
+            CallWork::One { args, dependencies } if calls.reads.is_empty() => {
+                let given = dependencies.iter().map(|task| self.given(*task, id, missing));
+                ExecutorWork::One { args: args.clone(), given: given.collect() }
+            }
+            CallWork::One { args, dependencies } => {
+                let number = (TaskId::new(calls.run.layer, calls.run.start), calls.attempt);
+                let pieces = self.pieces.get(&number).cloned().unwrap_or_default();
+                pieces_nbytes = pieces.values().map(Piece::nbytes).sum();
+                let given = (0..).zip(dependencies).map(|(place, task)| {
+                    match calls.reads.iter().find(|(other, _)| *other == place) {
+                        Some((_, parts)) => self.given_parts(*task, *parts, &pieces, &mut reads),
+                        None => self.given(*task, id, missing),
+                    }
+                });
+                ExecutorWork::One { args: args.clone(), given: given.collect() }
+            }
+            CallWork::Map { inputs, constants } => {
+                let count = calls.run.count;
+                let inputs = inputs.iter().map(|input| match input {
+                    Input::Values(column) => GivenInput::Values(column.clone()),
+                    Input::Tasks(first) => GivenInput::Each(
+                        (0..count)
+                            .map(|i| TaskId::new(first.layer, first.index + i))
+                            .map(|task| self.given(task, id, missing))
+                            .collect(),
+                    ),
+                    Input::TaskList(tasks) => GivenInput::Each(
+                        tasks.iter().map(|task| self.given(*task, id, missing)).collect(),
+                    ),
+                });
+                ExecutorWork::Map { inputs: inputs.collect(), constants: constants.clone() }
+            }
+        };
+        (work, reads, pieces_nbytes)
+    }
+
+    /// Whether a value is here as bytes, and large enough to matter; live ones are pinned anyway.
+    pub(crate) fn is_large_here(&self, task: TaskId) -> bool {
+        self.governor.get(task).is_some() && matches!(self.held.get(task), Some(Form::Value(_)))
+    }
+
+    /// An input as an executor can take it; `missing` gets those that live in another one, and
+    /// those that went away meanwhile.
+    fn given(&self, task: TaskId, executor: ExecutorId, missing: &mut Tasks) -> Given {
+        let is_native =
+            self.executors.iter().any(|e| e.id == executor && e.kind == TemplateKind::Native);
+        match self.held.get(task) {
+            Some(Form::Live { executor: e, .. }) if e == executor => Given::Live(task),
+            Some(Form::Value(Value::Object { .. })) if is_native => {
+                missing.insert(task);
+                Given::Live(task)
+            }
+            Some(Form::Value(value)) => Given::Value(value),
+            _ => {
+                missing.insert(task);
+                Given::Live(task)
+            }
+        }
+    }
+
+    fn wait_for_exports(&mut self, calls: Calls, missing: Tasks, absent: Absent) {
+        let mut gone: SmallVec<[TaskId; 2]> = SmallVec::new();
+        if !self.can_hold_inputs(&calls) {
+            return self.drop_pieces(&calls);
+        }
+        let mut inputs: SmallVec<[TaskId; 4]> = missing.iter().copied().collect();
+        inputs.sort_unstable();
+        for input in inputs {
+            match self.held.get(input) {
+                Some(Form::Live { executor, .. }) => self.export(input, executor, None),
+                Some(Form::Spilled { .. }) => self.want(input),
+                Some(Form::Value(value @ Value::Object { .. })) => {
+                    match self.python_executor().map(|executor| executor.id) {
+                        Some(executor) => self.export(input, executor, Some(value)),
+                        None => gone.push(input),
+                    }
+                }
+                _ => gone.push(input),
+            }
+        }
+        if !gone.is_empty() {
+            gone.sort_unstable();
+            self.drop_pieces(&calls);
+            return self.give_up(&calls, &gone);
+        }
+        self.wait_for(calls, missing, absent);
+    }
+}
