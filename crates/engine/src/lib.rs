@@ -17,8 +17,8 @@
 //!   (guarded by `files_that_come_later_are_seen`).
 //! - An error names the file, the column or the place in the text, and no library
 //!   (guarded by `errors_say_what_and_where`).
-//! - What people write and the planner does not know is rewritten or refused by name; nothing is left
-//!   out in silence, and two workers give the rows that one process gives
+//! - What people write and the planner does not know is rewritten or refused by name; nothing is
+//!   left out in silence, and two workers give the rows that one process gives
 //!   (guarded by `test_statements_give_their_answers`).
 //! - What goes wrong on the way into a plan that travels is refused before it runs
 //!   (guarded by `test_statements_give_their_answers`).
