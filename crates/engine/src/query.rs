@@ -124,8 +124,9 @@ impl Query {
         )?;
         let schema = self.schema();
         let task = self.environment.handle().spawn(async move {
-            while let Some(batch) = stream.next().await {
-                let batch = batch.map_err(EngineError::from);
+            loop {
+                let next = caught(async { Ok(stream.next().await.transpose()?) });
+                let Some(batch) = next.await.transpose() else { break };
                 let batch = batch.and_then(|batch| plain(batch, &schema));
                 let is_last = batch.is_err();
                 if sender.send(batch).await.is_err() || is_last {
