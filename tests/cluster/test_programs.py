@@ -106,3 +106,19 @@ def test_a_worker_that_is_terminated_leaves_its_results_behind(programs):
         assert first.wait(20) == 0
         assert made.result(timeout=20)[-1] == 999
         assert len(client.who_has([made])[made.key]) == 1
+
+
+def test_a_worker_without_python_leaves_python_to_others(programs):
+    programs.scheduler()
+    programs.worker("--no-python")
+    with programs.client(1) as client:
+        (alone,) = workers_of(client)
+        total = client.submit(sum, [1, 2])
+        mapped = client.map(abs, range(-20, 0))
+        with pytest.raises(TimeoutError):
+            total.result(timeout=0.5)
+        programs.worker()
+        client.wait_for_workers(2, timeout=20)
+        assert total.result(timeout=20) == 3
+        assert client.gather(mapped) == list(range(20, 0, -1))
+        assert not client.has_what()[alone]

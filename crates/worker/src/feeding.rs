@@ -156,7 +156,9 @@ impl Worker {
                 pieces_nbytes = pieces.values().map(Piece::nbytes).sum();
                 let given = (0..).zip(dependencies).map(|(place, task)| {
                     match calls.reads.iter().find(|(other, _)| *other == place) {
-                        Some((_, parts)) => self.given_parts(*task, *parts, &pieces, &mut reads),
+                        Some((_, parts)) => {
+                            self.given_parts(*task, *parts, &pieces, &mut reads, missing)
+                        }
                         None => self.given(*task, id, missing),
                     }
                 });

@@ -103,8 +103,10 @@ impl Worker {
                         Some(Form::Value(_)) => {}
                         Some(Form::Spilled { .. }) => {
                             let entry = self.governor.get(writer);
-                            let record = entry.and_then(|entry| entry.record);
-                            absent.on_disk.extend(record.map(|record| (record, writer, parts)));
+                            match entry.and_then(|entry| entry.record) {
+                                Some(record) => absent.on_disk.push((record, writer, parts)),
+                                None => absent.gone.push((writer, source.worker)),
+                            }
                         }
                         None if !self.peers.contains_key(&source.worker) => {
                             absent.gone.push((writer, source.worker));
@@ -197,13 +199,14 @@ impl Worker {
         self.parts_requests.retain(|_, whose| matches!(whose, PartsFor::Reader { .. }));
     }
 
-    /// What a call is given of an exchange; all of it is at hand.
+    /// What a call is given of an exchange; `missing` gets what is not at hand.
     pub(crate) fn given_parts(
         &self,
         exchange: TaskId,
         parts: PartRange,
         pieces: &Pieces,
         reads: &mut smallvec::SmallVec<[TaskId; 2]>,
+        missing: &mut hashbrown::HashSet<TaskId, foldhash::fast::FixedState>,
     ) -> Given {
         let writers = self.exchanges.get(&exchange).cloned().unwrap_or_else(|| Arc::new([]));
         let mut written = Vec::new();
@@ -216,6 +219,9 @@ impl Worker {
                     reads.push(writer);
                 }
                 written.push(Written::Whole(value));
+            } else {
+                // A part that is left out would be a wrong result.
+                missing.insert(writer);
             }
         }
         if mutant("writers-out-of-order") {
