@@ -55,6 +55,8 @@ $(VENV)/.built: $(RUST) pyproject.toml $(VENV)/.development
 demo: build
 	@$(BIN)/python examples/fetch_flights.py
 	@$(BIN)/python examples/flights.py
+	@echo; echo "The same flights in SQL:"; echo
+	@$(BIN)/python examples/flights_sql.py
 
 # The Python tests come last, so that their summary is the last line.
 test: tidy test-rust typecheck test-python

@@ -39,7 +39,11 @@ pub fn rules() -> Vec<Rule> {
     vec![Arc::new(RowFilter), Arc::new(LocalRead), Arc::new(SpillJoin)]
 }
 
-/// Settings that were measured to pay.
+/// Settings that were measured to pay, over the 22 queries of TPC-H.
 pub fn tune(config: &mut SessionConfig) {
-    let _ = config;
+    let options = config.options_mut();
+    // One hash table is built and shared by all threads; our join spills if it does not fit, so
+    // no size asks for partitioning both sides first (Q18: half the time).
+    options.optimizer.hash_join_single_partition_threshold = usize::MAX;
+    options.optimizer.hash_join_single_partition_threshold_rows = usize::MAX;
 }

@@ -104,7 +104,7 @@ fn order_graph(
         table.estimate = estimate(&table.plan);
     }
     let order = search::cheapest(&graph);
-    build::build(&graph, &order, original, config)
+    build::build(&graph, &order, original)
 }
 
 /// Reorders the joins of `plan`, and within each table that its joins join, those of that table.
@@ -115,7 +115,7 @@ fn reorder(plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<d
         return order_graph(graph, &plan, config);
     }
     if let Some(projection) = plan.downcast_ref::<ProjectionExec>()
-        && projection.input().downcast_ref::<HashJoinExec>().is_some()
+        && graph::leads_to_join(projection.input())
         && let Some(narrowed) = reorder_below(projection, config)?
     {
         return Ok(narrowed);

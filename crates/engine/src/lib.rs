@@ -23,7 +23,17 @@
 //! - What goes wrong on the way into a plan that travels is refused before it runs
 //!   (guarded by `test_statements_give_their_answers`).
 //!
-//! Reading order: `error`, `environment`, `files`, `names`, `context`, `query`, `distribute`.
+//! - The optimizer's rules change how a query is answered and never what is answered, and give the
+//!   same plan each time (guarded by
+//!   `every_query_gives_the_same_rows_with_and_without_the_rules`,
+//!   `a_plan_is_the_same_each_time_it_is_made`).
+//! - A join gives the same rows whether it spills or not, and fails for want of memory only where
+//!   the rows of one key do not fit (guarded by
+//!   `a_spilling_join_gives_the_rows_of_the_join_it_stands_for`,
+//!   `a_key_that_alone_exceeds_memory_is_an_error_that_names_the_join_key`).
+//!
+//! Reading order: `error`, `environment`, `files`, `names`, `context`, `query`, `distribute`,
+//! `hot`, `join_order` with `estimate` and `selectivity`, `join`.
 
 mod context;
 mod dialect;

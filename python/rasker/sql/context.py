@@ -24,9 +24,8 @@ _FORMAT_OPTIONS = {
     "header": "has_header",
     "quotechar": "quote",
     "escapechar": "escape",
-    "na_values": "null_regex",
-    "null_values": "null_regex",
-    "nullstr": "null_regex",
+    "na_values": "null_values",
+    "nullstr": "null_values",
     "lines": "newline_delimited",
 }
 
@@ -115,7 +114,7 @@ class Context:
             Whether ``name=value`` in folders' names makes a column.
         **options
             Of the format: for text ``delimiter``, ``header``, ``quote``, ``escape``, ``comment``,
-            ``null_values`` (a regular expression), ``compression``, ``newlines_in_values``.
+            ``null_values`` (a text or a list of them), ``compression``, ``newlines_in_values``.
 
         Raises
         ------
@@ -287,7 +286,7 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (list, tuple)):
-        return "^(" + "|".join(re.escape(str(item)) for item in value) + ")$"
+        return "\x1f".join(map(str, value))
     return str(value)
 
 

@@ -63,6 +63,16 @@ pub(super) async fn decide(
     {
         options.entry("compression".into()).or_insert_with(|| compression.into());
     }
+    if options.contains_key("null_regex") {
+        let text = "null_regex is not supported; name the texts that stand for missing values \
+                    with null_values";
+        return Err(EngineError::new(Kind::Unsupported, text));
+    }
+    if let Some(texts) = take_missing(&mut options) {
+        // For the types to be inferred by; `missing` makes NULL of them when rows are read.
+        let texts: Vec<String> = texts.iter().map(|text| regex::escape(text)).collect();
+        options.insert("null_regex".into(), format!("^({})$", texts.join("|")));
+    }
     let is_plain = options.get("compression").is_none_or(|name| name == "uncompressed");
     let head = match format.as_str() {
         "csv" | "json" if is_plain && first.size > 0 => Some(head(store, first).await?),
@@ -97,6 +107,24 @@ pub(super) async fn decide(
     };
     let prefixed = options.into_iter().map(|(name, value)| (format!("format.{name}"), value));
     Ok(factory.create(state, &prefixed.collect())?)
+}
+
+/// What separates the texts of `null_values`.
+const SEPARATOR: char = '\u{1f}';
+
+/// The texts that stand for missing values; the empty one always does.
+fn take_missing(options: &mut FormatOptions) -> Option<Vec<String>> {
+    let given = options.remove("null_values")?;
+    let mut texts: Vec<String> = given.split(SEPARATOR).map(str::to_owned).collect();
+    texts.push(String::new());
+    texts.dedup();
+    Some(texts)
+}
+
+/// The same, of options as the user gave them.
+pub(super) fn missing(options: &FormatOptions) -> Option<Vec<String>> {
+    let mut own = options.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone()));
+    take_missing(&mut own.by_ref().collect())
 }
 
 fn unknown(name: &str) -> EngineError {
@@ -160,6 +188,10 @@ pub(super) async fn csv_schema(
     }
     if let Some(comment) = options.comment {
         reader = reader.with_comment(comment);
+    }
+    if let Some(missing) = &options.null_regex {
+        let missing = regex::Regex::new(missing);
+        reader = reader.with_null_regex(missing.map_err(|e| EngineError::plan(e.to_string()))?);
     }
     let (schema, _) = reader.infer_schema(&head[..end], options.schema_infer_max_rec)?;
     Ok(Some(Arc::new(schema)))

@@ -6,10 +6,10 @@ use super::staging::{Commit, Staging};
 use crate::environment::{Environment, caught};
 use crate::{EngineError, Result};
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
-use datafusion::common::{DFSchema, SchemaExt, Statistics, project_schema};
+use datafusion::common::{DFSchema, ScalarValue, SchemaExt, Statistics, project_schema};
 use datafusion::datasource::TableType;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::csv::CsvFormat;
@@ -24,8 +24,11 @@ use datafusion::execution::SessionState;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{Column, case, cast as cast_expr, in_list, lit};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion_datasource::compute_all_files_statistics;
 use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectMeta, ObjectStore};
@@ -70,6 +73,8 @@ pub(crate) struct FileTable {
     store_url: ObjectStoreUrl,
     known: Mutex<Known>,
     may_be_empty: bool,
+    /// Texts that stand for missing values; then files are read as text, and cast here.
+    missing: Option<Vec<String>>,
 }
 
 impl std::fmt::Debug for FileTable {
@@ -141,7 +146,40 @@ impl FileTable {
             store_url,
             known: Mutex::default(),
             may_be_empty: options.may_be_empty,
+            missing: format::missing(&options.format_options),
         })
+    }
+
+    /// The columns of a file as they are read from it.
+    fn read_schema(&self) -> SchemaRef {
+        if self.missing.is_none() {
+            return self.file_schema.clone();
+        }
+        let text = |field: &FieldRef| Field::new(field.name(), DataType::Utf8View, true);
+        Arc::new(Schema::new(self.file_schema.fields().iter().map(text).collect::<Vec<_>>()))
+    }
+
+    /// Makes NULL of texts that say so, and values of the others.
+    fn cast_texts(&self, scan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        let Some(texts) = &self.missing else { return Ok(scan) };
+        let schema = scan.schema();
+        let cast = |(at, field): (usize, &FieldRef)| -> Result<(Arc<dyn PhysicalExpr>, String)> {
+            let name = field.name().clone();
+            let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(&name, at));
+            let Ok(wanted) = self.file_schema.field_with_name(&name) else {
+                return Ok((column, name));
+            };
+            let is_missing =
+                texts.iter().map(|text| lit(ScalarValue::Utf8View(Some(text.clone()))));
+            let is_missing =
+                in_list(column.clone(), is_missing.collect(), &false, schema.as_ref())?;
+            let kind = wanted.data_type().clone();
+            let value = cast_expr(column, schema.as_ref(), kind.clone())?;
+            let nothing = lit(ScalarValue::try_from(&kind)?);
+            Ok((case(None, vec![(is_missing, nothing)], Some(value))?, name))
+        };
+        let columns = schema.fields().iter().enumerate().map(cast).collect::<Result<Vec<_>>>()?;
+        Ok(Arc::new(ProjectionExec::try_new(columns, scan)?))
     }
 
     /// The files that filters on the folders' names leave, with what is known of each.
@@ -231,8 +269,9 @@ impl FileTable {
         let (groups, statistics) =
             compute_all_files_statistics(groups, self.schema.clone(), collects, is_cut)?;
         let columns: Vec<FieldRef> = self.partitions.iter().map(PartitionColumn::field).collect();
-        let table_schema =
-            TableSchemaBuilder::from(&self.file_schema).with_table_partition_cols(columns).build();
+        let table_schema = TableSchemaBuilder::from(&self.read_schema())
+            .with_table_partition_cols(columns)
+            .build();
         let source = self.format.file_source(table_schema);
         let scan = FileScanConfigBuilder::new(self.store_url.clone(), source)
             .with_file_groups(groups)
@@ -240,7 +279,7 @@ impl FileTable {
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
             .build();
-        Ok(self.format.create_physical_plan(state, scan).await?)
+        self.cast_texts(self.format.create_physical_plan(state, scan).await?)
     }
 }
 

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute;
+use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use datafusion::common::runtime::JoinSet;
 use datafusion::common::utils::memory::RecordBatchMemoryCounter;
 use datafusion::common::{DataFusionError, Result, resources_datafusion_err};
@@ -25,6 +27,10 @@ use super::sources::{CollectedExec, InContextExec, SpilledExec};
 const TABLE_BYTES_PER_ROW: usize = 32;
 /// Sixteen to the power of this many parts: what does not fit then is one key.
 const DEEPEST: usize = 5;
+/// A directly indexed table may have so many slots whatever the number of rows (2 MB) ...
+const SMALL_RANGE: i128 = 500_000;
+/// ... or this many for each row.
+const SLOTS_PER_ROW: i128 = 50;
 
 /// Reads the build side of `join` and says how to go on.
 pub(super) async fn prepare(
@@ -69,6 +75,8 @@ fn in_memory(
     reservation: MemoryReservation,
     context: &Arc<TaskContext>,
 ) -> Result<Joined> {
+    let direct = direct_table_bytes(join, &batches)?
+        .is_some_and(|bytes| reservation.try_grow(bytes).is_ok());
     let left = Arc::new(CollectedExec::new(&join.left().schema(), batches));
     let right = Arc::new(InContextExec::new(Arc::clone(join.right()), Arc::clone(context)));
     let mut inner = join.builder().reset_state().with_new_children(vec![left, right])?.build()?;
@@ -78,15 +86,50 @@ fn in_memory(
     let runtime = RuntimeEnvBuilder::from_runtime_env(&context.runtime_env())
         .with_memory_pool(Arc::new(UnboundedMemoryPool::default()))
         .build_arc()?;
-    let context = Arc::new(with_runtime(context, runtime));
+    let context = Arc::new(inner_context(context, runtime, direct));
     Ok(Joined::InMemory { join: Arc::new(inner), context, _reservation: reservation })
 }
 
-fn with_runtime(context: &TaskContext, runtime: Arc<RuntimeEnv>) -> TaskContext {
+/// The bytes of a table that a single integer key indexes directly, if that is worth having: such
+/// a table answers with one look where hashing takes two or three, so it may be sparse.
+fn direct_table_bytes(join: &HashJoinExec, batches: &[RecordBatch]) -> Result<Option<usize>> {
+    let [(key, _)] = join.on() else { return Ok(None) };
+    let mut range: Option<(i64, i64)> = None;
+    let mut rows = 0;
+    for batch in batches {
+        rows += batch.num_rows();
+        let array = key.evaluate(batch)?.into_array(batch.num_rows())?;
+        let found = match array.data_type() {
+            DataType::Int64 => {
+                let array = array.as_primitive::<Int64Type>();
+                compute::min(array).zip(compute::max(array))
+            }
+            DataType::Int32 => {
+                let array = array.as_primitive::<Int32Type>();
+                compute::min(array).map(i64::from).zip(compute::max(array).map(i64::from))
+            }
+            _ => return Ok(None),
+        };
+        if let Some((least, greatest)) = found {
+            let known = range.get_or_insert((least, greatest));
+            *known = (known.0.min(least), known.1.max(greatest));
+        }
+    }
+    let Some((least, greatest)) = range else { return Ok(None) };
+    let slots = i128::from(greatest) - i128::from(least) + 1;
+    let worth = slots <= SMALL_RANGE || slots <= SLOTS_PER_ROW * rows as i128;
+    Ok(worth.then_some(slots as usize * size_of::<u32>()))
+}
+
+fn inner_context(context: &TaskContext, runtime: Arc<RuntimeEnv>, direct: bool) -> TaskContext {
+    let mut config = context.session_config().clone();
+    let options = &mut config.options_mut().execution;
+    (options.perfect_hash_join_small_build_threshold, options.perfect_hash_join_min_key_density) =
+        if direct { (usize::MAX, 0.0) } else { (0, f64::MAX) };
     TaskContext::new(
         context.task_id(),
         context.session_id(),
-        context.session_config().clone(),
+        config,
         context.scalar_functions().clone(),
         context.higher_order_functions().clone(),
         context.aggregate_functions().clone(),

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::{JoinSide, NullEquality, Result};
-use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::JoinType;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
@@ -14,11 +13,7 @@ use datafusion::physical_plan::joins::{HashJoinExecBuilder, PartitionMode};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 
 use super::graph::{Graph, GraphColumn, Link, Predicate, Role, Tables, renumber};
-use super::search::{Order, Search};
-
-/// A hash table of up to so many rows is built once and shared: probing one that is larger than
-/// the caches still costs less than sending both sides through a partitioning.
-const SHARED_BUILD_ROWS: f64 = 8e6;
+use super::search::Order;
 
 struct Built {
     plan: Arc<dyn ExecutionPlan>,
@@ -28,8 +23,6 @@ struct Built {
 
 struct Builder<'a> {
     graph: &'a Graph,
-    search: Search<'a>,
-    config: &'a ConfigOptions,
 }
 
 /// The plan that joins the graph's tables in `order` and gives what `original` gave.
@@ -37,9 +30,8 @@ pub(super) fn build(
     graph: &Graph,
     order: &Order,
     original: &Arc<dyn ExecutionPlan>,
-    config: &ConfigOptions,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    let builder = Builder { graph, search: Search::new(graph), config };
+    let builder = Builder { graph };
     let built = builder.build(order)?;
     let schema = original.schema();
     let mut exprs = Vec::with_capacity(graph.output.len());
@@ -91,11 +83,12 @@ impl Builder<'_> {
             (0..all.len()).filter(|&index| needed.contains(&all[index])).collect();
         let columns = projection.iter().map(|&index| all[index]).collect();
         let whole = projection.len() == all.len();
-        let mode = self.mode(&left);
         let plan = HashJoinExecBuilder::new(left.plan, right.plan, on, join_type)
             .with_filter(filter)
             .with_projection((!whole).then_some(projection))
-            .with_partition_mode(mode)
+            // One table is built and shared: probing one that is larger than the caches costs
+            // less than sending both sides through a partitioning, and it spills if it must.
+            .with_partition_mode(PartitionMode::CollectLeft)
             .with_null_equality(NullEquality::NullEqualsNothing)
             .build_exec()?;
         Ok(Built { plan, tables, columns })
@@ -114,13 +107,6 @@ impl Builder<'_> {
             (_, Role::Reducer(false)) => (JoinType::LeftAnti, JoinSide::Left),
             _ => (JoinType::Inner, JoinSide::None),
         }
-    }
-
-    fn mode(&self, left: &Built) -> PartitionMode {
-        let alone = self.config.execution.target_partitions == 1;
-        let shared = self.search.standing(left.tables) <= SHARED_BUILD_ROWS;
-        let asked = self.config.optimizer.repartition_joins && !alone;
-        if shared || !asked { PartitionMode::CollectLeft } else { PartitionMode::Partitioned }
     }
 
     fn crossing(&self, left: Tables, right: Tables) -> Vec<Link> {

@@ -194,7 +194,7 @@ fn is_movable(join: &HashJoinExec) -> bool {
         && join.on().iter().all(|(l, r)| column_of(l).is_some() && column_of(r).is_some())
 }
 
-fn leads_to_join(plan: &Arc<dyn ExecutionPlan>) -> bool {
+pub(super) fn leads_to_join(plan: &Arc<dyn ExecutionPlan>) -> bool {
     if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
         return leads_to_join(projection.input());
     }

@@ -201,3 +201,17 @@ fn walk(folder: &std::path::Path) -> Vec<PathBuf> {
     }
     found
 }
+
+#[test]
+fn texts_stand_for_missing_values() {
+    let place = Place::new("missing");
+    place.file("t.csv", "n,city\n1,NASHVILLE\nNA,NA\n3,\n");
+    place.rows(
+        "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '$F/t.csv' OPTIONS (null_values 'NA')",
+    );
+    assert_eq!(
+        place.rows("SELECT sum(n), count(n), count(city), max(city) FROM t"),
+        "4,2,1,NASHVILLE\n"
+    );
+    assert_eq!(place.rows("SELECT city FROM t WHERE n = 1"), "NASHVILLE\n");
+}

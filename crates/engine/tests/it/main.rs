@@ -1,4 +1,6 @@
 //! The engine from outside, in one program: each that links it takes long to link.
 
 mod context;
+mod hot_rules;
+mod spilling_join;
 mod stages;
