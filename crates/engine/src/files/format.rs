@@ -6,10 +6,13 @@ use datafusion::common::parsers::CompressionTypeVariant::UNCOMPRESSED;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::csv::CsvFormat;
 use datafusion::execution::SessionState;
-use futures::StreamExt;
-use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
 use std::collections::HashMap;
+use std::io::Read;
 use std::sync::Arc;
+
+/// Of a file that is looked through, so much at a time.
+const SCANNED_NBYTES: usize = 1 << 20;
 
 /// How much of a file is looked at.
 const HEAD_NBYTES: u64 = 64 << 10;
@@ -203,23 +206,35 @@ async fn quoted_lines(store: &Arc<dyn ObjectStore>, file: &ObjectMeta) -> Result
     if !store.to_string().starts_with("LocalFileSystem") {
         return Ok(true);
     }
-    let of = |error| rasker_io::IoError::of(&format!("/{}", file.location), error);
-    let mut rest = store.get(&file.location).await.map_err(of)?.into_stream();
+    let path = std::path::PathBuf::from(format!("/{}", file.location));
+    let scan = move || quoted_lines_of(&path, b'"');
+    let found = tokio::task::spawn_blocking(scan).await;
+    let found = found.map_err(|error| EngineError::new(Kind::Internal, error.to_string()))?;
+    found.map_err(|error| EngineError::new(Kind::Data, format!("/{}: {error}", file.location)))
+}
+
+fn quoted_lines_of(path: &std::path::Path, quote: u8) -> std::io::Result<bool> {
+    let mut file = std::fs::File::open(path)?;
+    let mut buffer = vec![0; SCANNED_NBYTES];
     let mut is_within = false;
-    while let Some(bytes) = rest.next().await.transpose().map_err(of)? {
+    loop {
+        let n = file.read(&mut buffer)?;
+        if n == 0 {
+            return Ok(false);
+        }
+        let bytes = &buffer[..n];
         let mut from = 0;
-        for at in memchr::memchr_iter(b'"', &bytes) {
-            if is_within && memchr::memchr(b'\n', &bytes[from..at]).is_some() {
+        for at in memchr::memchr_iter(quote, bytes) {
+            if is_within && bytes[from..at].contains(&b'\n') {
                 return Ok(true);
             }
             is_within = !is_within;
             from = at;
         }
-        if is_within && memchr::memchr(b'\n', &bytes[from..]).is_some() {
+        if is_within && bytes[from..].contains(&b'\n') {
             return Ok(true);
         }
     }
-    Ok(false)
 }
 
 fn begins_an_array(head: &[u8]) -> bool {
