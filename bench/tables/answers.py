@@ -101,9 +101,9 @@ def sort_columns(text: str, names: list[str]) -> list[int]:
 
 
 def close(one: Any, other: Any) -> bool:
-    """Equal, with floats equal to one part in a million or to the cent."""
+    """Equal, with floats equal to one part in a million, or to the fourth digit behind the point."""
     if isinstance(one, int | float) and isinstance(other, int | float):
-        return math.isclose(one, other, rel_tol=1e-6, abs_tol=5e-3)
+        return math.isclose(one, other, rel_tol=1e-6, abs_tol=2e-5)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(close, one, other))
     return bool(one == other)
