@@ -1,7 +1,7 @@
 //! Times the 22 queries of TPC-H over Parquet files.
 //!
 //! `cargo run --release -p rasker-engine --example tpch -- DIRECTORY [--plain] [--only 3,18]
-//! [--repeat 3] [--threads 2] [--memory MiB] [--explain] [--check] [--set datafusion.execution.batch_size=8192]`
+//! [--repeat 3] [--threads 2] [--memory MiB] [--explain] [--check] [--set NAME=VALUE]`
 //!
 //! `--plain` leaves DataFusion as it comes; `--check` compares the answers with and without our
 //! rules instead of timing them.

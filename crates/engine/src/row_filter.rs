@@ -92,10 +92,18 @@ fn share_kept(join: &HashJoinExec) -> f64 {
     for (l, r) in join.on() {
         if let (Some(l), Some(r)) = (column(l), column(r)) {
             let domain = left.columns[l].domain.min(right.columns[r].domain).max(1.0);
-            share = share.min(left.distinct(l) / domain);
+            let met = overlap(left.columns[l].range, right.columns[r].range);
+            share = share.min(left.distinct(l) / domain * met);
         }
     }
     share
+}
+
+/// The share of the second range that the first covers.
+fn overlap(build: Option<(f64, f64)>, probe: Option<(f64, f64)>) -> f64 {
+    let (Some(build), Some(probe)) = (build, probe) else { return 1.0 };
+    let common = build.1.min(probe.1) - build.0.max(probe.0) + 1.0;
+    (common / (probe.1 - probe.0 + 1.0)).clamp(0.0, 1.0)
 }
 
 fn filtered_scan(

@@ -94,8 +94,14 @@ impl<'a> Search<'a> {
         let mut domains = vec![1.0; self.classes.len()];
         for (class, columns) in self.classes.iter().enumerate() {
             let inside: Vec<_> = columns.iter().filter(joined).collect();
-            let domain = columns.iter().map(|&c| self.domain(c)).fold(f64::MAX, f64::min);
+            // Only keys in the range that all of them share can meet.
+            let shared = |column: &GraphColumn| self.share_in_range(*column, &inside);
+            let domain =
+                columns.iter().map(|c| self.domain(*c) * shared(c)).fold(f64::MAX, f64::min);
             domains[class] = domain.max(1.0);
+            if inside.len() > 1 {
+                rows *= inside.iter().map(|column| shared(column)).product::<f64>();
+            }
             for _ in 1..inside.len().max(1) {
                 rows /= domains[class];
             }
@@ -107,6 +113,16 @@ impl<'a> Search<'a> {
             }
         }
         rows.max(1.0)
+    }
+
+    /// The share of a column's values that lie in the range common to all of `columns`.
+    fn share_in_range(&self, column: GraphColumn, columns: &[&GraphColumn]) -> f64 {
+        let range = |c: GraphColumn| self.graph.tables[c.table].estimate.columns[c.column].range;
+        let Some((least, greatest)) = range(column) else { return 1.0 };
+        let ranges = columns.iter().filter_map(|&&c| range(c));
+        let (low, high) =
+            ranges.fold((least, greatest), |(low, high), (l, h)| (low.max(l), high.min(h)));
+        ((high - low + 1.0) / (greatest - least + 1.0)).clamp(1e-6, 1.0)
     }
 
     /// Two tables that share several keys share them as one key: there are not more pairs of

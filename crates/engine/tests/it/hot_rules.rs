@@ -131,8 +131,13 @@ const QUERIES: [&str; 10] = [
      places.a and p.a < q.a group by p.t, q.t",
 ];
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_query_gives_the_same_rows_with_and_without_the_rules() -> Result<()> {
+#[test]
+fn every_query_gives_the_same_rows_with_and_without_the_rules() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build()?;
+    runtime.block_on(compare_all_queries())
+}
+
+async fn compare_all_queries() -> Result<()> {
     let directory = Directory::new()?;
     write_tables(&directory.0)?;
     for threads in [1, 2, 3] {
@@ -184,7 +189,8 @@ async fn a_selective_join_above_an_aggregate_filters_the_rows_of_its_scan() -> R
     let directory = Directory::new()?;
     write_tables(&directory.0)?;
     let ours = session(&directory.0, true, 2).await?;
-    let query = format!("explain analyze {}", QUERIES[7]);
+    // One place is left, so few of the facts' groups are wanted.
+    let query = format!("explain analyze {} and places.t = 't3'", QUERIES[7]);
     let text = answer(&ours, &query).await?.join("\n");
     let pruned = |line: &&str| {
         line.contains("pushdown_rows_pruned=") && !line.contains("pushdown_rows_pruned=0")
