@@ -18,6 +18,7 @@
 //! `handle`, `session`, `graph`, `cluster`, `executor`, `sql`,
 //! `fragments`.
 
+mod allocator;
 mod array_memory;
 mod chain;
 mod cluster;
@@ -44,10 +45,6 @@ mod values;
 
 use pyo3::prelude::*;
 
-/// The engine's threads allocate and free much, and on each other's behalf.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[pymodule]
 mod _native {
     #[pymodule_export]
@@ -69,6 +66,7 @@ mod _native {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::allocator::set_up();
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }
