@@ -20,8 +20,9 @@ use datafusion::logical_expr::{
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use parking_lot::Mutex;
 use rasker_io::{Location, StoreOptions};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 const CATALOG: &str = "rasker";
@@ -63,7 +64,11 @@ pub struct TableEntry {
 pub struct Context {
     environment: Arc<Environment>,
     session: SessionContext,
+    /// Names of functions that only this process has.
+    own_functions: Arc<OwnNames>,
 }
+
+pub(crate) type OwnNames = Mutex<HashSet<String>>;
 
 impl Context {
     pub fn new(settings: &Settings) -> Result<Context> {
@@ -87,7 +92,7 @@ impl Context {
         functions::scalars().iter().for_each(|function| session.register_udf((**function).clone()));
         let ours = functions::aggregates();
         ours.iter().for_each(|function| session.register_udaf((**function).clone()));
-        Context { environment, session }
+        Context { environment, session, own_functions: Arc::default() }
     }
 
     /// What fragments are decoded with: the functions of this context, one partition at a time.
@@ -98,6 +103,14 @@ impl Context {
         // A task that took files of its neighbors would read them a second time.
         execution.enable_file_stream_work_stealing = false;
         state
+    }
+
+    pub(crate) fn session(&self) -> &SessionContext {
+        &self.session
+    }
+
+    pub(crate) fn own_functions(&self) -> &OwnNames {
+        &self.own_functions
     }
 
     pub fn environment(&self) -> &Arc<Environment> {
@@ -215,7 +228,9 @@ impl Context {
                 planned.with_param_values(ParamValues::Map(values.iter().map(named).collect()))?
             }
         };
-        self.environment.wait(self.act(plan), check).and_then(|query| match query.is_eager() {
+        let acted = self.environment.wait(self.act(plan), check);
+        let acted = acted.map(|query| query.knowing(self.own_functions.clone()));
+        acted.and_then(|query| match query.is_eager() {
             true => query.done(check),
             false => Ok(query),
         })

@@ -48,6 +48,7 @@ pub mod join;
 mod join_order;
 mod local_reader;
 mod names;
+mod own_functions;
 mod query;
 mod row_filter;
 mod selectivity;
@@ -60,5 +61,6 @@ pub use distribute::{Fragment, FragmentRunner, Parts, Reads, Reservations, Stage
 pub use environment::{Environment, Settings};
 pub use error::{EngineError, Kind, Result};
 pub use files::{FilesOptions, FormatOptions};
+pub use own_functions::{OwnFunction, Signature};
 pub use query::{Batches, Query};
 pub use text::{TextKind, text_of};

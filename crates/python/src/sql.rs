@@ -5,15 +5,15 @@ use crate::session::Session;
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyList;
-use pyo3_arrow::{PyRecordBatchReader, PySchema, PyTable};
+use pyo3::types::{PyList, PyTuple};
+use pyo3_arrow::{PyArray, PyRecordBatchReader, PySchema, PyTable};
 use rasker_client::NewTask;
-use rasker_engine::arrow::array::{RecordBatch, RecordBatchReader};
+use rasker_engine::arrow::array::{ArrayRef, RecordBatch, RecordBatchReader};
 use rasker_engine::arrow::datatypes::SchemaRef;
 use rasker_engine::arrow::error::ArrowError;
 use rasker_engine::{
     Batches, Context, EngineError, FilesOptions, Fragment, Kind, Parameters, Query, Reads,
-    ScalarValue, Settings, Stage, TextKind, WriteOptions, text_of,
+    ScalarValue, Settings, Signature, Stage, TextKind, WriteOptions, text_of,
 };
 use rasker_graph::{Key, PartRange, TaskId, Template, TemplateId, TemplateKind};
 use std::cell::RefCell;
@@ -136,6 +136,38 @@ impl SqlContext {
         apart(py, |go_on| self.0.write(&query.0, to, go_on))
     }
 
+    /// Names a Python function of columns; the schema's last field is what it gives. It gets and
+    /// returns whatever offers an Arrow array.
+    fn create_function(
+        &self,
+        py: Python<'_>,
+        name: String,
+        function: Py<PyAny>,
+        schema: PySchema,
+        is_aggregate: bool,
+    ) -> PyResult<()> {
+        let schema = schema.into_inner();
+        let mut kinds: Vec<_> =
+            schema.fields().iter().map(|field| field.data_type().clone()).collect();
+        let Some(gives) = kinds.pop() else {
+            return Err(PyValueError::new_err("a function gives something"));
+        };
+        let _ = py;
+        let own = name.clone();
+        let call = move |columns: &[ArrayRef]| {
+            Python::attach(|py| call_python(py, &function, columns)).map_err(|error| {
+                let text = Python::attach(|py| error.value(py).to_string());
+                EngineError::new(Kind::Data, format!("the function {own} failed: {text}"))
+            })
+        };
+        let signature = Signature { name, takes: kinds, gives };
+        match is_aggregate {
+            true => self.0.create_aggregate(signature, Arc::new(call)),
+            false => self.0.create_scalar(signature, Arc::new(call)),
+        }
+        Ok(())
+    }
+
     fn drop_table(&self, py: Python<'_>, name: &str) -> PyResult<()> {
         self.0.drop_table(name).map_err(|error| raised(py, &error))
     }
@@ -160,6 +192,16 @@ impl SqlContext {
         let parameters = read_parameters(parameters)?;
         apart(py, |go_on| self.0.sql(text, &parameters, go_on)).map(SqlQuery)
     }
+}
+
+fn call_python(py: Python<'_>, function: &Py<PyAny>, columns: &[ArrayRef]) -> PyResult<ArrayRef> {
+    let column = |array: &ArrayRef| {
+        let array = PyArray::from_array_ref(array.clone());
+        Ok(array.to_pyarrow(py)?.unbind())
+    };
+    let columns = columns.iter().map(column).collect::<PyResult<Vec<_>>>()?;
+    let made = function.bind(py).call1(PyTuple::new(py, columns)?)?;
+    Ok(made.extract::<PyArray>()?.into_inner().0)
 }
 
 /// Pairs of a kind and a value, as `rasker.sql` makes them of Python's values.

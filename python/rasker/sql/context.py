@@ -11,7 +11,7 @@ from rasker.sql.result import Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
 _lock = threading.Lock()
@@ -192,6 +192,56 @@ class Context:
 
     query = sql
     execute = sql
+
+    def create_function(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        takes: Sequence[Any],
+        returns: Any,
+        *,
+        kind: str = "arrow",
+        aggregate: bool = False,
+    ) -> None:
+        """Let statements call a Python function; one of that name is replaced.
+
+        It is called with whole columns, within this process: statements that use it run here,
+        also where there is a cluster.
+
+        Parameters
+        ----------
+        name : str
+            In lower case, as SQL lowers names without quotes.
+        function : callable
+            Over `pyarrow.Array`, `pandas.Series` or rows, as `kind` says. It gives a column of as
+            many values, or, as an aggregate, one value for all rows of a group.
+        takes : sequence of type
+            Of the arguments: `pyarrow.DataType`, or names such as ``"int64"``, or ``int``,
+            ``float``, ``str``, ``bool``.
+        returns : type
+        kind : {"arrow", "pandas", "rows"}, optional
+            ``"rows"`` calls the function with plain values: once for each row, or as an aggregate
+            with lists.
+        aggregate : bool, optional
+
+        Raises
+        ------
+        TypeError
+            For what is no type.
+
+        Examples
+        --------
+        >>> import pyarrow.compute as pc
+        >>> from rasker.sql import Context
+        >>> ctx = Context(False)
+        >>> ctx.create_function("shout", pc.utf8_upper, ["string"], "string")
+        >>> ctx.sql("SELECT shout('hello') AS said").to_pylist()
+        [{'said': 'HELLO'}]
+        """
+        from rasker.sql import functions
+
+        call = functions.over_columns(function, kind, functions.data_type(returns), aggregate)
+        self._native.create_function(name, call, functions.schema(takes, returns), aggregate)
 
     def explain(
         self,
