@@ -49,7 +49,9 @@ def s3():
 
 def put(s3, key, body):
     request = urllib.request.Request(f"{s3['endpoint_url']}/data/{key}", data=body, method="PUT")
-    urllib.request.urlopen(request).close()
+    # Without a type of its own the server takes it for a form, and may wait for more of it.
+    request.add_header("Content-Type", "application/octet-stream")
+    urllib.request.urlopen(request, timeout=30).close()
 
 
 def parquet(table):

@@ -9,8 +9,8 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
 /// Memory that is free goes back to the system after so long, not after ten milliseconds: taking
-/// it again costs page faults, a sixth of the time of TPC-H.
-const PURGE_AFTER_MS: std::ffi::c_long = 1000;
+/// it again costs page faults, a fifth of the time of TPC-H.
+const PURGE_AFTER_MS: std::ffi::c_long = 100;
 
 /// Sets it, unless the environment does.
 pub fn set_up() {

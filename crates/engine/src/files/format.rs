@@ -6,7 +6,8 @@ use datafusion::common::parsers::CompressionTypeVariant::UNCOMPRESSED;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::csv::CsvFormat;
 use datafusion::execution::SessionState;
-use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
+use futures::StreamExt;
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt};
 use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Arc;
@@ -141,8 +142,21 @@ pub(super) async fn head(store: &Arc<dyn ObjectStore>, file: &ObjectMeta) -> Res
     let end = HEAD_NBYTES.min(file.size);
     let options = GetOptions { range: Some(GetRange::Bounded(0..end)), ..GetOptions::default() };
     let of = |error| rasker_io::IoError::of(&format!("/{}", file.location), error);
-    let got = store.get_opts(&file.location, options).await.map_err(of)?;
-    Ok(got.bytes().await.map_err(of)?.to_vec())
+    let got = match store.get_opts(&file.location, options).await {
+        // Some servers give a file whole or not at all; then the rest of it is not waited for.
+        Err(object_store::Error::NotSupported { .. }) => store.get(&file.location).await,
+        got => got,
+    };
+    let mut bytes = got.map_err(of)?.into_stream();
+    let mut head = Vec::new();
+    while let Some(more) = bytes.next().await.transpose().map_err(of)? {
+        head.extend_from_slice(&more);
+        if head.len() as u64 >= end {
+            break;
+        }
+    }
+    head.truncate(end as usize);
+    Ok(head)
 }
 
 /// The delimiter that the first line has most of.
