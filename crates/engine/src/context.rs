@@ -11,8 +11,8 @@ use datafusion::catalog::{MemTable, TableProvider};
 use datafusion::common::{ParamValues, ScalarValue, TableReference};
 use datafusion::datasource::file_format::format_as_file_type;
 use datafusion::datasource::listing::ListingTableUrl;
+use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::execution::{SessionState, SessionStateDefaults};
 use datafusion::logical_expr::dml::CopyTo;
 use datafusion::logical_expr::{
     CreateExternalTable, DdlStatement, LogicalPlan, LogicalPlanBuilder,
@@ -66,6 +66,8 @@ pub struct Context {
     session: SessionContext,
     /// Names of functions that only this process has.
     own_functions: Arc<OwnNames>,
+    /// Held while files that a statement names are tables.
+    passing: tokio::sync::Mutex<()>,
 }
 
 pub(crate) type OwnNames = Mutex<HashSet<String>>;
@@ -92,7 +94,8 @@ impl Context {
         functions::scalars().iter().for_each(|function| session.register_udf((**function).clone()));
         let ours = functions::aggregates();
         ours.iter().for_each(|function| session.register_udaf((**function).clone()));
-        Context { environment, session, own_functions: Arc::default() }
+        let (own_functions, passing) = Default::default();
+        Context { environment, session, own_functions, passing }
     }
 
     /// What fragments are decoded with: the functions of this context, one partition at a time.
@@ -257,36 +260,58 @@ impl Context {
     async fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
         let mut statement = self.known_form(statement).await?;
         let state = self.state();
-        let mut passing = Vec::new();
+        let mut places = Vec::new();
         let mut schemas = Vec::new();
         names::spell_tables(&mut statement, &self.tables());
         for table in state.resolve_table_references(&statement)? {
-            let known = self.session.table_provider(table.clone()).await;
-            let provider: Arc<dyn TableProvider> = match known {
-                Ok(provider) => provider,
-                Err(_) if is_place(table.table()) && table.schema().is_none() => {
-                    let options = FilesOptions {
-                        locations: vec![table.table().to_owned()],
-                        hive: true,
-                        ..FilesOptions::default()
-                    };
-                    let files = FileTable::new(&self.environment, &state, options).await?;
-                    let files: Arc<dyn TableProvider> = Arc::new(files);
-                    self.session.register_table(table.clone(), files.clone())?;
-                    passing.push(table.clone());
-                    files
-                }
-                // Planning says what is missing, and common table expressions are not tables.
-                Err(_) => continue,
-            };
+            let is_of_files = is_place(table.table()) && table.schema().is_none();
+            let provider: Arc<dyn TableProvider> =
+                match self.session.table_provider(table.clone()).await {
+                    Ok(provider) => provider,
+                    Err(_) if is_of_files => {
+                        let options = FilesOptions {
+                            locations: vec![table.table().to_owned()],
+                            hive: true,
+                            ..FilesOptions::default()
+                        };
+                        Arc::new(FileTable::new(&self.environment, &state, options).await?)
+                    }
+                    // Planning says what is missing, and common table expressions are not tables.
+                    Err(_) => continue,
+                };
             schemas.push(provider.schema());
+            if is_of_files {
+                places.push((table, provider));
+            }
         }
         names::spell_columns(&mut statement, &schemas);
+        let planned = self.plan_over(statement, places).await;
+        planned.map_err(|error| names::with_near_table(error, &self.tables()))
+    }
+
+    /// Plans a statement that names files, which are tables for as long as that takes.
+    async fn plan_over(
+        &self,
+        statement: Statement,
+        places: Vec<(TableReference, Arc<dyn TableProvider>)>,
+    ) -> Result<LogicalPlan> {
+        // Another thread may name the same files: what one takes away the other would miss.
+        let _alone = match places.is_empty() {
+            true => None,
+            false => Some(self.passing.lock().await),
+        };
+        let mut passing = Vec::new();
+        for (table, provider) in places {
+            if !self.session.table_exist(table.clone())? {
+                self.session.register_table(table.clone(), provider)?;
+                passing.push(table);
+            }
+        }
         let planned = self.state().statement_to_plan(statement).await;
         for table in passing {
             self.session.deregister_table(table)?;
         }
-        planned.map_err(|error| names::with_near_table(error.into(), &self.tables()))
+        Ok(planned?)
     }
 
     /// Does what a plan says to the catalog, or makes a query of it.
@@ -435,24 +460,4 @@ fn reference(name: &str) -> TableReference {
         Some((schema, table)) if !is_place(name) => TableReference::partial(schema, table),
         _ => TableReference::bare(name),
     }
-}
-
-/// The names of all functions that statements may call.
-pub fn function_names() -> Vec<String> {
-    let mut names: Vec<String> = SessionStateDefaults::default_scalar_functions()
-        .iter()
-        .map(|function| function.name().to_owned())
-        .chain(dialect::function_names())
-        .chain(functions::scalars().iter().map(|function| function.name().to_owned()))
-        .chain(functions::aggregates().iter().map(|function| function.name().to_owned()))
-        .filter(|name| !name.starts_with("__"))
-        .chain(
-            SessionStateDefaults::default_aggregate_functions()
-                .iter()
-                .map(|function| function.name().to_owned()),
-        )
-        .collect();
-    names.sort();
-    names.dedup();
-    names
 }

@@ -60,11 +60,6 @@ impl From<EngineError> for Stop {
     }
 }
 
-/// The functions that stand for others.
-pub(crate) fn function_names() -> impl Iterator<Item = String> {
-    macros::names().chain(functions::names()).map(str::to_owned)
-}
-
 /// The statement in a form that the planner knows.
 pub(crate) fn rewrite(statement: &Statement, known: &Known) -> Result<Rewritten> {
     let mut statement = statement.clone();

@@ -22,7 +22,6 @@
 //!   (guarded by `test_statements_give_their_answers`).
 //! - What goes wrong on the way into a plan that travels is refused before it runs
 //!   (guarded by `test_statements_give_their_answers`).
-//!
 //! - The optimizer's rules change how a query is answered and never what is answered, and give the
 //!   same plan each time (guarded by
 //!   `every_query_gives_the_same_rows_with_and_without_the_rules`,
@@ -54,7 +53,7 @@ mod row_filter;
 mod selectivity;
 mod text;
 
-pub use context::{Context, Parameters, TableEntry, WriteOptions, function_names};
+pub use context::{Context, Parameters, TableEntry, WriteOptions};
 pub use datafusion::arrow;
 pub use datafusion::common::ScalarValue;
 pub use distribute::{Fragment, FragmentRunner, Parts, Reads, Reservations, Stage, batches_of};

@@ -50,6 +50,23 @@ pub struct Source {
     pub nbytes: u64,
 }
 
+impl Source {
+    /// Adds one after the last of `sources`, as one with it where it goes on from there.
+    pub fn join(sources: &mut Vec<Source>, next: Source) {
+        match sources.last_mut() {
+            Some(last)
+                if last.worker == next.worker
+                    && last.run.layer == next.run.layer
+                    && last.run.end() == next.run.start =>
+            {
+                last.run.count += next.run.count;
+                last.nbytes += next.nbytes;
+            }
+            _ => sources.push(next),
+        }
+    }
+}
+
 /// Contiguous tasks of one template, all at the same attempt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calls {

@@ -19,8 +19,13 @@ use std::sync::{Arc, OnceLock};
 pub struct FragmentTasks {
     /// Made for the first fragment: most workers never see one.
     runner: OnceLock<Result<FragmentRunner, EngineError>>,
-    codes: Mutex<HashMap<TemplateId, Blob>>,
-    fragments: Mutex<HashMap<TemplateId, Arc<Fragment>>>,
+    fragments: Mutex<HashMap<TemplateId, Code>>,
+}
+
+/// A fragment as it came, or as it was read for the first task of it.
+enum Code {
+    Unread(Blob),
+    Read(Arc<Fragment>),
 }
 
 impl FragmentTasks {
@@ -33,16 +38,17 @@ impl FragmentTasks {
     }
 
     fn fragment(&self, id: TemplateId) -> Result<Arc<Fragment>, EngineError> {
-        if let Some(known) = self.fragments.lock().get(&id) {
-            return Ok(known.clone());
-        }
-        let code = self.codes.lock().get(&id).cloned();
         let internal = |text: &str| EngineError::new(Kind::Internal, text);
-        let code = code.ok_or_else(|| internal("a fragment was named before it came"))?;
+        let mut fragments = self.fragments.lock();
+        let code = match fragments.get(&id) {
+            Some(Code::Read(fragment)) => return Ok(fragment.clone()),
+            Some(Code::Unread(code)) => code.clone(),
+            None => return Err(internal("a fragment was named before it came")),
+        };
         let bytes = bytes_of(&Value::Encoded { blob: code, nbytes: 0 });
         let bytes = bytes.ok_or_else(|| internal("a fragment came in another form than bytes"))?;
         let fragment = Arc::new(Fragment::from_bytes(&bytes)?);
-        self.fragments.lock().insert(id, fragment.clone());
+        fragments.insert(id, Code::Read(fragment.clone()));
         Ok(fragment)
     }
 
@@ -72,8 +78,11 @@ impl FragmentTasks {
 
 impl NativeRunner for FragmentTasks {
     fn define(&self, templates: Vec<Template>) {
-        let mut codes = self.codes.lock();
-        codes.extend(templates.into_iter().map(|template| (template.id, template.code)));
+        let mut fragments = self.fragments.lock();
+        for template in templates {
+            // It may come again, for another worker of this process.
+            fragments.entry(template.id).or_insert(Code::Unread(template.code));
+        }
     }
 
     fn run(&self, call: NativeCall, context: &NativeContext<'_>) -> Result<Value, Box<Failure>> {

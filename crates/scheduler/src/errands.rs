@@ -4,7 +4,7 @@ use crate::scheduler::Scheduler;
 use crate::table::{Map, State, TaskRef};
 use rasker_graph::{ClientId, Key, Run, TaskId};
 use rasker_protocol::probe::sometimes;
-use rasker_protocol::{Datum, ToWorker, WorkerId};
+use rasker_protocol::{Datum, Source, ToWorker, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A copy is asked for so often before its errand goes on without it.
@@ -185,17 +185,7 @@ impl Scheduler {
         let Some(source) = self.source_for(task, to) else { return };
         let Some(worker) = self.worker_mut(to) else { return };
         match worker.out.last_mut() {
-            Some(ToWorker::Copy(sources)) => match sources.last_mut() {
-                Some(last)
-                    if last.worker == source.worker
-                        && last.run.layer == source.run.layer
-                        && last.run.end() == source.run.start =>
-                {
-                    last.run.count += 1;
-                    last.nbytes += source.nbytes;
-                }
-                _ => sources.push(source),
-            },
+            Some(ToWorker::Copy(sources)) => Source::join(sources, source),
             _ => worker.out.push(ToWorker::Copy(vec![source])),
         }
     }

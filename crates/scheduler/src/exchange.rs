@@ -142,17 +142,7 @@ impl Scheduler {
                 false => self.source_for(writer, reader),
             };
             let Some(source) = source else { continue };
-            match sources.last_mut() {
-                Some(last)
-                    if last.worker == source.worker
-                        && last.run.layer == source.run.layer
-                        && last.run.end() == source.run.start =>
-                {
-                    last.run.count += 1;
-                    last.nbytes += source.nbytes;
-                }
-                _ => sources.push(source),
-            }
+            Source::join(&mut sources, source);
         }
         sources.into()
     }

@@ -36,7 +36,9 @@ class Context:
     Without a client, statements run within this process, on all cores unless `threads` says
     otherwise. With one they become tasks of its cluster: rows are read, shared out and joined by
     its workers, without Python. Paths are then looked up both here, when a statement is planned,
-    and on the workers, when it runs.
+    and on the workers, when it runs. What writes, what calls Python functions and what only lists
+    (``information_schema``, ``EXPLAIN``) runs in this process in any case, and so do window
+    functions with ``FILTER`` or ``IGNORE NULLS``; `Result.to_futures` refuses those.
 
     Parameters
     ----------

@@ -56,15 +56,9 @@ class Result:
 
     def _futures(self) -> list[Any] | None:
         """Futures of the rows, in order, if workers are to make them."""
-        client = self._client
-        if client is False or self._query.is_done():
-            return None
+        client = None if self._query.is_done() else self._current()
         if client is None:
-            from rasker.distributed import defaults
-
-            client = defaults.current_client()
-            if client is None:
-                return None
+            return None
         from rasker import config
         from rasker.utils import parse_bytes
 
@@ -79,11 +73,29 @@ class Result:
         ------
         ValueError
             If there is no client.
+        SqlNotSupportedError
+            If the statement runs in this process only: see `Context`.
         """
         futures = self._futures()
-        if futures is None:
+        if futures is not None:
+            return futures
+        if self._current() is None:
             raise ValueError("there is no client: make one, or give it to the Context")
-        return futures
+        from rasker.exceptions import SqlNotSupportedError
+
+        raise SqlNotSupportedError(
+            "this statement runs in the client's process only; ask for its rows with to_arrow()"
+        )
+
+    def _current(self) -> Any:
+        """The client whose workers make the rows, or None."""
+        if self._client is False:
+            return None
+        if self._client is not None:
+            return self._client
+        from rasker.distributed import defaults
+
+        return defaults.current_client()
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
         if self._kept is not None:
@@ -186,6 +198,7 @@ class Result:
         ----------
         path : path or URL
             Of one file if it has an extension, else of a folder that gets one file per thread.
+            They are written by this process, also where workers make the rows of other results.
             Files appear when all of them are whole, and none appears if something goes wrong.
         partition_by : list of str, optional
             Columns whose values become names of folders, ``year=2024/``.

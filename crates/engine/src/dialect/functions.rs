@@ -44,11 +44,6 @@ const WITH_UNIT: &[&str] =
 /// Aggregates that pass over what is missing when they collect.
 const WITHOUT_NULLS: &[&str] = &["collect_list", "collect_set", "any_value"];
 
-pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    let special = ["arg_max", "arg_min", "max_by", "min_by", "count_if", "listagg", "group_concat"];
-    RENAMED.iter().map(|(name, _)| *name).chain(special)
-}
-
 /// Rewrites a call whose arguments have been rewritten.
 pub(super) fn after(expr: &mut Expr) -> Result<()> {
     let Expr::Function(function) = expr else { return Ok(()) };

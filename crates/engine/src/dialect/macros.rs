@@ -178,7 +178,3 @@ pub(super) fn meaning(name: &str, values: &[&Expr]) -> Option<Expr> {
     let _ = meant.visit(&mut Substitute { names, values });
     Some(meant)
 }
-
-pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    MACROS.iter().filter_map(|(written, _)| written.split_once('(').map(|(name, _)| name))
-}

@@ -202,9 +202,7 @@ impl Codec {
         let constants = constants.into_iter().map(|one| one.expr).collect();
         let partitioning = partitioning.ok_or_else(|| malformed("the parts of an input"))?;
         let ordering = LexOrdering::new(ordering);
-        Ok(Arc::new(match head[4] {
-            0 => TaskInput::new(slot, schema, partitioning, ordering, constants)?,
-            _ => TaskInput::each(slot, schema, partitioning, ordering, constants)?,
-        }))
+        let input = TaskInput::new(slot, schema, partitioning, ordering, constants)?;
+        Ok(Arc::new(if head[4] == 0 { input } else { input.each() }))
     }
 }

@@ -56,15 +56,9 @@ impl TaskInput {
         Ok(TaskInput { slot, each: false, properties: Arc::new(properties) })
     }
 
-    pub fn each(
-        slot: usize,
-        schema: SchemaRef,
-        partitioning: Partitioning,
-        ordering: Option<LexOrdering>,
-        constants: Vec<Arc<dyn PhysicalExpr>>,
-    ) -> DfResult<TaskInput> {
-        let input = Self::new(slot, schema, partitioning, ordering, constants)?;
-        Ok(TaskInput { each: true, ..input })
+    /// The same, with each writer as a partition of its own.
+    pub fn each(self) -> TaskInput {
+        TaskInput { each: true, ..self }
     }
 }
 

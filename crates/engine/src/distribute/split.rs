@@ -9,7 +9,6 @@ use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::joins::{
     CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PartitionMode, SymmetricHashJoinExec,
 };
-
 use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
 use datafusion::physical_plan::memory::LazyMemoryExec;
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
@@ -229,7 +228,8 @@ impl Splitter {
         let slot = inputs.len();
         inputs.push((stage, Reads::All));
         let partitioning = Partitioning::UnknownPartitioning(n);
-        Ok(Arc::new(TaskInput::each(slot, schema, partitioning, ordering, constants)?))
+        let read = TaskInput::new(slot, schema, partitioning, ordering, constants)?;
+        Ok(Arc::new(read.each()))
     }
 
     /// A plan with one partition, whatever it has.

@@ -131,6 +131,28 @@ fn parameters_take_their_places() {
 }
 
 #[test]
+fn files_named_in_queries_leave_nothing_behind() {
+    let place = Place::new("passing");
+    place.file("a.csv", "x\n1\n");
+    assert_eq!(place.rows("SELECT x FROM '$F/a.csv'"), "1\n");
+    place.error("SELECT 1 FROM '$F/a.csv', '$F/missing.csv'");
+    place.error("SELECT nothing FROM '$F/a.csv'");
+    assert_eq!(place.context.tables(), []);
+}
+
+#[test]
+fn many_threads_may_name_the_same_file() {
+    let place = Place::new("threads");
+    place.file("a.csv", "x\n1\n");
+    let ask = || (0..50).for_each(|_| assert_eq!(place.rows("SELECT x FROM '$F/a.csv'"), "1\n"));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(ask);
+        }
+    });
+}
+
+#[test]
 fn errors_say_what_and_where() {
     let place = Place::new("errors");
     place.file("t.csv", "amount,name\n1,a\n2,b\n");
