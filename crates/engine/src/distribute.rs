@@ -5,7 +5,7 @@
 //!                      └ Fragment (bytes, once per worker) ─► run(partition, inputs) ─► parts
 //! ```
 //!
-//! A stage's plan keeps all its partitions; a task runs one of them. Leaves that read other
+//! A stage's plan keeps all its partitions; a task runs one of them, as if there were no other. Leaves that read other
 //! stages are [`TaskInput`]s, which are given their bytes when the task runs. So a task's rows
 //! depend on the fragment, the partition and the inputs alone, and a task that is run again gives
 //! the same rows.
@@ -18,6 +18,8 @@ mod codec;
 mod fragment;
 mod hash;
 mod input;
+mod joins;
+mod narrow;
 mod parts;
 mod run;
 mod split;
@@ -28,6 +30,7 @@ pub use run::{FragmentRunner, Reservations};
 pub use split::{Reads, Stage, split};
 
 pub(crate) use input::TaskInput;
+pub(crate) use joins::BringTogether;
 
 /// The columns and the batches of one part, as a task wrote it.
 pub fn batches_of(part: ::bytes::Bytes) -> crate::Result<(SchemaRef, Vec<RecordBatch>)> {

@@ -1,6 +1,7 @@
 //! Plans as bytes: DataFusion's own form, and ours for the nodes that it does not know.
 
 use super::TaskInput;
+use super::input::Writers;
 use crate::{EngineError, Kind, Result};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -100,7 +101,7 @@ impl PhysicalExtensionCodec for Codec {
         buf.push(INPUT);
         let (partitioning, ordering, constants) = messages(node, converter)?;
         buf.extend((node.slot as u32).to_le_bytes());
-        buf.push(u8::from(node.each));
+        buf.push(u8::from(node.writers == Writers::Each));
         write_schema(&node.schema(), buf)?;
         partitioning.encode_length_delimited(buf).map_err(damaged)?;
         ordering.encode_length_delimited(buf).map_err(damaged)?;

@@ -1,8 +1,8 @@
 //! Cuts a physical plan where rows must change places.
 
 use super::TaskInput;
+use super::joins::gives_unmatched_left;
 use crate::{EngineError, Kind, Result};
-use datafusion::common::JoinType;
 use datafusion::physical_expr::{AcrossPartitions, LexOrdering, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
@@ -108,7 +108,7 @@ impl Splitter {
         }
         if let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>() {
             let left = self.read_all(join.left().clone(), inputs)?;
-            let right = match emits_unmatched_left(*join.join_type()) {
+            let right = match gives_unmatched_left(*join.join_type()) {
                 true => self.single(join.right().clone(), inputs)?,
                 false => self.cut(join.right().clone(), inputs)?,
             };
@@ -246,24 +246,8 @@ impl Splitter {
         join: &HashJoinExec,
         inputs: &mut Vec<(usize, Reads)>,
     ) -> Result<Plan> {
-        let n = n_partitions(join.right()) as usize;
-        let knows_all = emits_unmatched_left(*join.join_type());
-        if n > 1 && knows_all && !join.null_aware {
-            // Each task would take left rows for unmatched that another one matches: rows that
-            // may match are brought together instead.
-            let left = match join.left().downcast_ref::<CoalescePartitionsExec>() {
-                Some(coalesce) => coalesce.input().clone(),
-                None => join.left().clone(),
-            };
-            let (of_left, of_right) = join.on().iter().cloned().unzip();
-            let left = self.hash(left, of_left, n, inputs)?;
-            let right = self.hash(join.right().clone(), of_right, n, inputs)?;
-            let join = join.builder().with_partition_mode(PartitionMode::Partitioned);
-            let join = join.with_new_children(vec![left, right])?.recompute_properties();
-            return Ok(join.build_exec()?);
-        }
         let left = self.read_all(join.left().clone(), inputs)?;
-        let right = match knows_all {
+        let right = match gives_unmatched_left(*join.join_type()) {
             // Whether anything is missing on the right, only one who sees all of it knows.
             true => self.single(join.right().clone(), inputs)?,
             false => self.cut(join.right().clone(), inputs)?,
@@ -288,9 +272,4 @@ fn constants(plan: &Plan) -> Vec<Arc<dyn PhysicalExpr>> {
         .into_iter()
         .filter(|known| matches!(known.across_partitions, AcrossPartitions::Uniform(_)));
     uniform.map(|known| known.expr).collect()
-}
-
-fn emits_unmatched_left(join: JoinType) -> bool {
-    use JoinType as J;
-    matches!(join, J::Left | J::Full | J::LeftSemi | J::LeftAnti | J::LeftMark)
 }

@@ -4,10 +4,12 @@ use bytes::Bytes;
 use rasker_engine::arrow::array::RecordBatch;
 use rasker_engine::arrow::util::display::{ArrayFormatter, FormatOptions};
 use rasker_engine::{
-    Context, Environment, Fragment, FragmentRunner, Parameters, Query, Result, Settings, batches_of,
+    Context, Environment, Fragment, FragmentRunner, Parameters, Query, Reservations, Result,
+    Settings, batches_of,
 };
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const GO_ON: &dyn Fn() -> bool = &|| true;
 
@@ -65,8 +67,17 @@ impl Data {
         planned.unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
-    /// Runs all tasks of all stages, one after the other.
     fn in_stages(&self, query: &Query, n: usize) -> Result<(Vec<RecordBatch>, usize)> {
+        self.in_stages_within(query, n, &|_| None)
+    }
+
+    /// Runs all tasks of all stages, one after the other, each with the memory that `limit` says.
+    fn in_stages_within(
+        &self,
+        query: &Query,
+        n: usize,
+        limit: &dyn Fn(u32) -> Option<u64>,
+    ) -> Result<(Vec<RecordBatch>, usize)> {
         let stages = query.stages(n, GO_ON)?;
         let mut written: Vec<Vec<Vec<Bytes>>> = Vec::new();
         for stage in &stages {
@@ -80,7 +91,10 @@ impl Data {
                     };
                     written[*from].iter().map(part).collect()
                 });
-                let parts = self.runner.run(&fragment, task, inputs.collect(), None, GO_ON)?;
+                let memory = limit(task).map(|limit| {
+                    Arc::new(Limited { limit, taken: AtomicU64::new(0) }) as Arc<dyn Reservations>
+                });
+                let parts = self.runner.run(&fragment, task, inputs.collect(), memory, GO_ON)?;
                 assert_eq!(parts.0.len(), stage.n_parts as usize);
                 let joined = parts.0.iter().map(|part| {
                     let slices: Vec<&[u8]> = part.iter().map(|buffer| buffer.as_slice()).collect();
@@ -96,6 +110,31 @@ impl Data {
             rows.extend(batches_of(parts.remove(0))?.1);
         }
         Ok((rows, stages.len()))
+    }
+}
+
+/// So many bytes and no more.
+#[derive(Debug)]
+struct Limited {
+    limit: u64,
+    taken: AtomicU64,
+}
+
+impl Reservations for Limited {
+    fn try_reserve(&self, nbytes: u64) -> bool {
+        let has_room = self.taken.load(Ordering::Relaxed) + nbytes <= self.limit;
+        if has_room {
+            self.reserve(nbytes);
+        }
+        has_room
+    }
+
+    fn reserve(&self, nbytes: u64) {
+        self.taken.fetch_add(nbytes, Ordering::Relaxed);
+    }
+
+    fn release(&self, nbytes: u64) {
+        self.taken.fetch_sub(nbytes, Ordering::Relaxed);
     }
 }
 
@@ -182,4 +221,32 @@ fn large_queries_have_several_stages() {
     let grouped = data.plan("SELECT name, count(*) FROM orders GROUP BY name ORDER BY name");
     let (_, n_stages) = data.in_stages(&grouped, 3).expect("rows");
     assert_eq!(n_stages, 3, "partial groups, whole groups in order, the merged result");
+}
+
+#[test]
+fn joins_of_which_some_tasks_go_to_disk_give_each_row_once() {
+    let data = Data::new("half-spilled");
+    let joins = [
+        "SELECT a.id, b.name FROM orders a JOIN orders b ON a.id = b.id + 1",
+        "SELECT a.id, b.id FROM orders a LEFT JOIN orders b ON a.id = b.id + 2000",
+        "SELECT a.id, b.id FROM orders a FULL JOIN orders b ON a.id = b.id + 2000",
+        "SELECT a.id FROM orders a WHERE EXISTS (SELECT 1 FROM orders b WHERE a.id = b.id + 900)",
+        "SELECT a.id FROM orders a WHERE NOT EXISTS \
+         (SELECT 1 FROM orders b WHERE a.id = b.id + 900)",
+    ];
+    let half = |task: u32| (task % 2 == 1).then_some(40_000);
+    let all = |_: u32| Some(40_000);
+    let limits: [&dyn Fn(u32) -> Option<u64>; 2] = [&half, &all];
+    for text in joins {
+        let query = data.plan(text);
+        let mut whole = texts(&query.collect(GO_ON).expect("rows"));
+        whole.sort();
+        for limit in limits {
+            let within = data.in_stages_within(&query, 3, limit);
+            let (rows, _) = within.unwrap_or_else(|error| panic!("{text}: {error}"));
+            let mut rows = texts(&rows);
+            rows.sort();
+            assert_eq!(rows, whole, "{text}");
+        }
+    }
 }
