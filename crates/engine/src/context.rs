@@ -3,14 +3,16 @@
 use crate::dialect::{self, Rewritten};
 use crate::environment::{Environment, Settings};
 use crate::files::{FileTable, FilesOptions, Staging, is_place};
-use crate::query::Query;
+use crate::query::{Query, plain};
 use crate::{EngineError, Kind, Result, functions, hot, names};
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{MemTable, TableProvider};
+use datafusion::common::config::ConfigNonZeroUsize;
 use datafusion::common::{ParamValues, ScalarValue, TableReference};
 use datafusion::datasource::file_format::format_as_file_type;
 use datafusion::datasource::listing::ListingTableUrl;
+use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::dml::CopyTo;
@@ -72,6 +74,35 @@ pub struct Context {
 
 pub(crate) type OwnNames = Mutex<HashSet<String>>;
 
+/// Who makes the rows of statements that are run at once.
+pub struct Rows<'a> {
+    /// Asked now and then whether to go on.
+    pub check: &'a dyn Fn() -> bool,
+    /// Makes them elsewhere; gives nothing for what only this process can run.
+    #[allow(clippy::type_complexity)] // It is one function, and named once.
+    pub elsewhere: Option<&'a dyn Fn(&Query) -> Result<Option<Vec<RecordBatch>>>>,
+}
+
+impl<'a> Rows<'a> {
+    /// They are made here.
+    pub fn here(check: &'a dyn Fn() -> bool) -> Rows<'a> {
+        Rows { check, elsewhere: None }
+    }
+
+    fn are_elsewhere(&self) -> bool {
+        self.elsewhere.is_some()
+    }
+
+    fn of(&self, query: &Query) -> Result<Vec<RecordBatch>> {
+        if let Some(elsewhere) = self.elsewhere
+            && let Some(rows) = elsewhere(query)?
+        {
+            return Ok(rows);
+        }
+        query.collect(self.check)
+    }
+}
+
 impl Context {
     pub fn new(settings: &Settings) -> Result<Context> {
         Ok(Self::within(Arc::new(Environment::new(settings)?)))
@@ -105,6 +136,10 @@ impl Context {
         execution.target_partitions = 1;
         // A task that took files of its neighbors would read them a second time.
         execution.enable_file_stream_work_stealing = false;
+        // A task runs on one thread, and writes one file.
+        if let Ok(one) = ConfigNonZeroUsize::try_new(1) {
+            execution.minimum_parallel_output_files = one;
+        }
         state
     }
 
@@ -193,32 +228,29 @@ impl Context {
     }
 
     /// Runs statements; all but the last are run to their end. A query is only planned, everything
-    /// else is done when this returns.
-    pub fn sql(
-        &self,
-        text: &str,
-        parameters: &Parameters,
-        check: &dyn Fn() -> bool,
-    ) -> Result<Query> {
+    /// else is done when this returns, with rows that `rows` makes.
+    pub fn sql(&self, text: &str, parameters: &Parameters, rows: &Rows<'_>) -> Result<Query> {
         let mut statements = dialect::parse(text)?;
         let Some(last) = statements.pop() else {
             return Err(EngineError::new(Kind::Syntax, "there is no statement in the text"));
         };
         for statement in statements {
-            let query = self.run(statement, parameters, check)?;
-            query.collect(check)?;
+            let query = self.run(statement, parameters, rows)?;
+            if !query.is_done() {
+                rows.of(&query)?;
+            }
         }
-        self.run(last, parameters, check)
+        self.run(last, parameters, rows)
     }
 
     fn run(
         &self,
         mut statement: Statement,
         parameters: &Parameters,
-        check: &dyn Fn() -> bool,
+        rows: &Rows<'_>,
     ) -> Result<Query> {
         names::number_placeholders(&mut statement);
-        let planned = self.environment.wait(self.plan(statement), check)?;
+        let planned = self.environment.wait(self.plan(statement), rows.check)?;
         let plan = match parameters {
             Parameters::None => planned,
             Parameters::Positional(values) => {
@@ -231,12 +263,35 @@ impl Context {
                 planned.with_param_values(ParamValues::Map(values.iter().map(named).collect()))?
             }
         };
-        let acted = self.environment.wait(self.act(plan), check);
-        let acted = acted.map(|query| query.knowing(self.own_functions.clone()));
-        acted.and_then(|query| match query.is_eager() {
-            true => query.done(check),
+        let plan = self.with_rows(plan, rows)?;
+        let query = self.environment.wait(self.act(plan), rows.check)?;
+        let query = query.knowing(self.own_functions.clone());
+        match query.is_eager() {
+            true => {
+                let made = rows.of(&query)?;
+                Ok(query.done(made))
+            }
             false => Ok(query),
-        })
+        }
+    }
+
+    /// The plan of a `CREATE TABLE AS` with the rows of its query in the query's place.
+    fn with_rows(&self, plan: LogicalPlan, rows: &Rows<'_>) -> Result<LogicalPlan> {
+        let LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(mut create)) = plan else {
+            return Ok(plan);
+        };
+        let exists = self.session.table_exist(create.name.clone())?;
+        if !rows.are_elsewhere() || (exists && !create.or_replace) {
+            return Ok(LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)));
+        }
+        let query = Query::new(self.environment.clone(), self.state(), (*create.input).clone());
+        let made = rows.of(&query.knowing(self.own_functions.clone()))?;
+        let schema = create.input.schema().inner().clone();
+        let made = made.into_iter().map(|batch| plain(batch, &schema));
+        let made = MemTable::try_new(schema.clone(), vec![made.collect::<Result<_>>()?])?;
+        let source = provider_as_source(Arc::new(made));
+        create.input = Arc::new(LogicalPlanBuilder::scan("rows", source, None)?.build()?);
+        Ok(LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)))
     }
 
     /// The statement in forms that the planner knows. Queries whose columns a rule of the dialect
@@ -388,7 +443,7 @@ impl Context {
         let wrong =
             |error| EngineError::plan(format!("{} is no place for a file: {error}", at.text));
         let folder = at.url.join(".").map_err(wrong)?;
-        let staging = Staging::new(target.object_store(), &folder, false)?;
+        let staging = Staging::new(target.object_store(), &folder, false)?.of_one_file();
         copy.output_url = staging.aside.join(name).map_err(wrong)?.to_string();
         Ok((copy, Some(staging)))
     }
@@ -398,7 +453,7 @@ impl Context {
     /// # Errors
     ///
     /// For formats that are not known, folders that hold files already, and what writing says.
-    pub fn write(&self, query: &Query, to: WriteOptions, check: &dyn Fn() -> bool) -> Result<u64> {
+    pub fn write(&self, query: &Query, to: WriteOptions, rows: &Rows<'_>) -> Result<u64> {
         let state = self.state();
         let Some(factory) = state.get_file_format_factory(&to.format) else {
             let text =
@@ -413,7 +468,8 @@ impl Context {
             options.collect(),
             to.partition_by,
         )?;
-        let written = self.environment.wait(self.act(copy.build()?), check)?.collect(check)?;
+        let copy = self.environment.wait(self.act(copy.build()?), rows.check)?;
+        let written = rows.of(&copy.knowing(self.own_functions.clone()))?;
         let count = written.first().filter(|batch| batch.num_rows() > 0).map(|batch| {
             batch.column(0).as_primitive::<datafusion::arrow::datatypes::UInt64Type>().value(0)
         });

@@ -53,7 +53,7 @@ mod row_filter;
 mod selectivity;
 mod text;
 
-pub use context::{Context, Parameters, TableEntry, WriteOptions};
+pub use context::{Context, Parameters, Rows, TableEntry, WriteOptions};
 pub use datafusion::arrow;
 pub use datafusion::common::ScalarValue;
 pub use distribute::{Fragment, FragmentRunner, Parts, Reads, Reservations, Stage, batches_of};
@@ -61,5 +61,5 @@ pub use environment::{Environment, Settings};
 pub use error::{EngineError, Kind, Result};
 pub use files::{FilesOptions, FormatOptions};
 pub use own_functions::{OwnFunction, Signature};
-pub use query::{Batches, Query};
+pub use query::{Batches, Query, Stages};
 pub use text::{TextKind, text_of};

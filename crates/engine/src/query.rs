@@ -3,10 +3,10 @@
 use crate::context::OwnNames;
 use crate::distribute::{Fragment, Stage, split};
 use crate::environment::{Environment, caught};
-use crate::files::{Commit, Staging};
+use crate::files::{Commit, Staging, by_tasks};
 use crate::own_functions::calls_one_of;
 use crate::{EngineError, Kind, Result, hot};
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -87,9 +87,9 @@ impl Query {
         self.done.is_some()
     }
 
-    pub(crate) fn done(mut self, check: &dyn Fn() -> bool) -> Result<Query> {
-        self.done = Some(Arc::new(self.collect(check)?));
-        Ok(self)
+    pub(crate) fn done(mut self, rows: Vec<RecordBatch>) -> Query {
+        self.done = Some(Arc::new(rows));
+        self
     }
 
     pub(crate) fn logical(&self) -> &LogicalPlan {
@@ -197,7 +197,7 @@ impl Query {
     /// # Errors
     ///
     /// [`crate::Kind::Unsupported`] for what only one process can run.
-    pub fn stages(&self, n: usize, check: &dyn Fn() -> bool) -> Result<Vec<Stage>> {
+    pub fn stages(&self, n: usize, check: &dyn Fn() -> bool) -> Result<Stages> {
         travels(&self.plan)?;
         let is_own = |name: &str| self.own_functions.lock().contains(name);
         if let Some(name) = calls_one_of(&self.plan, &is_own)? {
@@ -231,7 +231,8 @@ impl Query {
             let hash = Partitioning::Hash(keys, n.max(1));
             physical = Arc::new(RepartitionExec::try_new(physical, hash)?);
         }
-        split(physical)
+        let (physical, files) = by_tasks(physical, self.staging.clone())?;
+        Ok(Stages { stages: split(physical)?, files, environment: self.environment.clone() })
     }
 
     /// The same for a cluster of `n_slots`: as one task over few bytes, as more tasks than slots
@@ -245,10 +246,10 @@ impl Query {
         n_slots: usize,
         whole_nbytes: u64,
         check: &dyn Fn() -> bool,
-    ) -> Result<Vec<Stage>> {
+    ) -> Result<Stages> {
         let n_slots = n_slots.max(1);
         let stages = self.stages(n_slots, check)?;
-        let nbytes: u64 = stages.iter().map(|stage| scanned_nbytes(&stage.plan)).sum();
+        let nbytes: u64 = stages.stages.iter().map(|stage| scanned_nbytes(&stage.plan)).sum();
         let n_rounds = nbytes.div_ceil(TASK_NBYTES * n_slots as u64).max(1) as usize;
         let n = if nbytes < whole_nbytes { 1 } else { n_slots * n_rounds };
         if n == n_slots { Ok(stages) } else { self.stages(n, check) }
@@ -270,6 +271,46 @@ impl Query {
             Some(staging) => Arc::new(Commit::new(plan, staging.clone())),
             None => plan,
         })
+    }
+}
+
+/// A query as stages of tasks, each after those that it reads; the last one makes the rows, or of
+/// a statement that writes the names of what it wrote.
+pub struct Stages {
+    pub stages: Vec<Stage>,
+    files: Option<Staging>,
+    environment: Arc<Environment>,
+}
+
+impl Stages {
+    /// The answer, made of the rows of the last stage: what was written appears.
+    ///
+    /// # Errors
+    ///
+    /// If files cannot be moved to where they belong, or are not seen by this process; then none
+    /// of them is left.
+    pub fn finish(
+        &self,
+        rows: Vec<RecordBatch>,
+        check: &dyn Fn() -> bool,
+    ) -> Result<Vec<RecordBatch>> {
+        let Some(files) = &self.files else { return Ok(rows) };
+        let finish = files.finish(&self.environment.resources, &rows);
+        let n_rows = self.environment.wait(finish, check)?;
+        let count: ArrayRef = Arc::new(UInt64Array::from(vec![n_rows]));
+        Ok(vec![RecordBatch::try_from_iter([("count", count)])?])
+    }
+
+    /// Removes what was written, if a task failed.
+    pub fn give_up(&self) {
+        if let Some(files) = &self.files {
+            let removed = async {
+                files.give_up(&self.environment.resources).await;
+                Ok(())
+            };
+            // What cannot be removed is hidden from whoever lists the folder.
+            let _ = self.environment.wait(removed, &|| true);
+        }
     }
 }
 

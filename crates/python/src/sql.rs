@@ -12,8 +12,8 @@ use rasker_engine::arrow::array::{ArrayRef, RecordBatch, RecordBatchReader};
 use rasker_engine::arrow::datatypes::SchemaRef;
 use rasker_engine::arrow::error::ArrowError;
 use rasker_engine::{
-    Batches, Context, EngineError, FilesOptions, Fragment, Kind, Parameters, Query, Reads,
-    ScalarValue, Settings, Signature, Stage, TextKind, WriteOptions, text_of,
+    Batches, Context, EngineError, FilesOptions, Fragment, Kind, Parameters, Query, Reads, Rows,
+    ScalarValue, Settings, Signature, Stage, Stages, TextKind, WriteOptions, text_of,
 };
 use rasker_graph::{Key, PartRange, TaskId, Template, TemplateId, TemplateKind};
 use std::cell::RefCell;
@@ -122,7 +122,8 @@ impl SqlContext {
     }
 
     /// Writes a query's rows to a file or a folder; how many they were.
-    #[pyo3(signature = (query, target, format, options, partition_by))]
+    #[pyo3(signature = (query, target, format, options, partition_by, elsewhere))]
+    #[allow(clippy::too_many_arguments)] // The names are Python's keywords.
     fn write(
         &self,
         py: Python<'_>,
@@ -131,9 +132,10 @@ impl SqlContext {
         format: String,
         options: HashMap<String, String>,
         partition_by: Vec<String>,
+        elsewhere: Py<PyAny>,
     ) -> PyResult<u64> {
         let to = WriteOptions { target, format, options, partition_by };
-        apart(py, |go_on| self.0.write(&query.0, to, go_on))
+        with_rows(py, &elsewhere, |rows| self.0.write(&query.query, to, rows))
     }
 
     /// Names a Python function of columns; the schema's last field is what it gives. It gets and
@@ -182,16 +184,55 @@ impl SqlContext {
         self.0.schema_of(name).map(PySchema::new).map_err(|error| raised(py, &error))
     }
 
-    #[pyo3(signature = (text, parameters=None))]
+    /// `elsewhere` is given each `SqlQuery` that is to be run at once, and gives its rows, or `None`
+    /// where they are to be made here.
     fn sql(
         &self,
         py: Python<'_>,
         text: &str,
         parameters: Option<&Bound<'_, PyAny>>,
+        elsewhere: Py<PyAny>,
     ) -> PyResult<SqlQuery> {
         let parameters = read_parameters(parameters)?;
-        apart(py, |go_on| self.0.sql(text, &parameters, go_on)).map(SqlQuery)
+        with_rows(py, &elsewhere, |rows| self.0.sql(text, &parameters, rows)).map(SqlQuery::new)
     }
+}
+
+/// Runs with rows that Python has made elsewhere; what it raises is raised again.
+fn with_rows<T: Send>(
+    py: Python<'_>,
+    elsewhere: &Py<PyAny>,
+    run: impl FnOnce(&Rows<'_>) -> Result<T, EngineError> + Send,
+) -> PyResult<T> {
+    let raised: Mutex<Option<PyErr>> = Mutex::new(None);
+    let ended = apart(py, |go_on| {
+        let made = |query: &Query| match made_elsewhere(elsewhere, query) {
+            Ok(None) => Ok(None),
+            Ok(Some((rows, None))) => Ok(Some(rows)),
+            Ok(Some((rows, Some(stages)))) => stages.finish(rows, go_on).map(Some),
+            Err(error) => {
+                *raised.lock() = Some(error);
+                Err(EngineError::new(Kind::Internal, "the rows could not be made elsewhere"))
+            }
+        };
+        run(&Rows { check: go_on, elsewhere: Some(&made) })
+    });
+    raised.into_inner().map_or(ended, Err)
+}
+
+type Made = Option<(Vec<RecordBatch>, Option<Stages>)>;
+
+fn made_elsewhere(elsewhere: &Py<PyAny>, query: &Query) -> PyResult<Made> {
+    let asked = Python::attach(|py| Py::new(py, SqlQuery::new(query.clone())))?;
+    let made = Python::attach(|py| {
+        let made = elsewhere.bind(py).call1((asked.clone_ref(py),))?;
+        Ok(made.extract::<Option<PyTable>>()?.map(|table| table.into_inner().0))
+    });
+    let stages = asked.get().entered.lock().take();
+    if let (Err(_), Some(stages)) = (&made, &stages) {
+        stages.give_up();
+    }
+    made.map(|rows| rows.map(|rows| (rows, stages)))
 }
 
 fn call_python(py: Python<'_>, function: &Py<PyAny>, columns: &[ArrayRef]) -> PyResult<ArrayRef> {
@@ -244,33 +285,43 @@ fn scalar(kind: &str, value: &Bound<'_, PyAny>) -> PyResult<ScalarValue> {
 
 /// A planned statement; its rows are made when they are asked for.
 #[pyclass(frozen, module = "rasker._native")]
-pub struct SqlQuery(Query);
+pub struct SqlQuery {
+    query: Query,
+    /// What was entered of it.
+    entered: Mutex<Option<Stages>>,
+}
+
+impl SqlQuery {
+    fn new(query: Query) -> SqlQuery {
+        SqlQuery { query, entered: Mutex::default() }
+    }
+}
 
 #[pymethods]
 impl SqlQuery {
     fn schema(&self) -> PySchema {
-        PySchema::new(self.0.schema())
+        PySchema::new(self.query.schema())
     }
 
     fn columns(&self) -> Vec<String> {
-        self.0.schema().fields().iter().map(|field| field.name().clone()).collect()
+        self.query.schema().fields().iter().map(|field| field.name().clone()).collect()
     }
 
     /// All rows, in order.
     fn collect(&self, py: Python<'_>) -> PyResult<PyTable> {
-        let batches = apart(py, |go_on| self.0.collect(go_on))?;
-        PyTable::try_new(batches, self.0.schema())
+        let batches = apart(py, |go_on| self.query.collect(go_on))?;
+        PyTable::try_new(batches, self.query.schema())
     }
 
     /// Rows as they come.
     fn read(&self, py: Python<'_>) -> PyResult<PyRecordBatchReader> {
-        let batches = apart(py, |go_on| self.0.stream(go_on))?;
+        let batches = apart(py, |go_on| self.query.stream(go_on))?;
         Ok(PyRecordBatchReader::new(Box::new(Reader { schema: batches.schema(), batches })))
     }
 
     /// Whether it was run when it was said.
     fn is_done(&self) -> bool {
-        self.0.is_done()
+        self.query.is_done()
     }
 
     /// Enters it as tasks, and returns futures of its rows, in order; `None` where one process
@@ -282,17 +333,20 @@ impl SqlQuery {
         n_slots: usize,
         whole_nbytes: u64,
     ) -> PyResult<Option<Bound<'py, PyList>>> {
-        let fragments: Option<Vec<(Fragment, Stage)>> = apart(py, |go_on| {
-            let stages = self.0.stages_for(n_slots, whole_nbytes, go_on).and_then(|stages| {
-                stages.into_iter().map(|stage| Ok((self.0.fragment(&stage)?, stage))).collect()
+        let entered = apart(py, |go_on| {
+            let fragments = self.query.stages_for(n_slots, whole_nbytes, go_on).and_then(|all| {
+                let fragment = |stage: &Stage| Ok((self.query.fragment(stage)?, stage.clone()));
+                let fragments = all.stages.iter().map(fragment).collect::<Result<Vec<_>, _>>()?;
+                Ok((fragments, all))
             });
-            match stages {
+            match fragments {
                 // If it is not supported here either, running it will say so.
                 Err(error) if error.kind == Kind::Unsupported => Ok(None),
-                stages => stages.map(Some),
+                fragments => fragments.map(Some),
             }
         })?;
-        let Some(fragments) = fragments else { return Ok(None) };
+        let Some((fragments, stages)) = entered else { return Ok(None) };
+        *self.entered.lock() = Some(stages);
         let ids = enter(session, &fragments);
         let futures = PyList::empty(py);
         for (task, key) in ids {
@@ -305,7 +359,7 @@ impl SqlQuery {
 
     #[pyo3(signature = (analyze=false, verbose=false))]
     fn explain(&self, py: Python<'_>, analyze: bool, verbose: bool) -> PyResult<String> {
-        apart(py, |go_on| self.0.explain(analyze, verbose, go_on))
+        apart(py, |go_on| self.query.explain(analyze, verbose, go_on))
     }
 }
 

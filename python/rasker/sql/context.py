@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from rasker._native import SqlQuery
+
 _lock = threading.Lock()
 _shared: list[Context] = []
 
@@ -189,8 +191,11 @@ class Context:
         SqlError
             If the text is not SQL, or asks for what is not there.
         """
-        query = self._native.sql(text, _parameters.read(params))
+        query = self._native.sql(text, _parameters.read(params), self._made_by_workers)
         return Result(self._native, query, self._client)
+
+    def _made_by_workers(self, query: SqlQuery) -> Any:
+        return Result(self._native, query, self._client)._made_by_workers()
 
     query = sql
     execute = sql

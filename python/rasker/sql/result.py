@@ -66,6 +66,15 @@ class Result:
         n_slots = sum(client.nthreads().values()) or 1
         return self._query.submit(client._session, n_slots, whole)
 
+    def _made_by_workers(self) -> Any:
+        """What the last tasks give, a `pyarrow.Table`; `None` if this process is to make it."""
+        import pyarrow as pa
+
+        futures = self._futures()
+        if futures is None:
+            return None
+        return pa.concat_tables([future.result() for future in futures])
+
     def to_futures(self) -> list[Any]:
         """The rows as futures of `pyarrow.Table`, in order, for Python to go on with.
 
@@ -197,9 +206,10 @@ class Result:
         Parameters
         ----------
         path : path or URL
-            Of one file if it has an extension, else of a folder that gets one file per thread.
-            They are written by this process, also where workers make the rows of other results.
-            Files appear when all of them are whole, and none appears if something goes wrong.
+            Of one file if it has an extension, else of a folder that gets one file per thread or
+            task. Where there is a client, workers write them: to a file system that they and this
+            process share, or to a store of objects. Files appear when all of them are whole, and
+            none appears if something goes wrong.
         partition_by : list of str, optional
             Columns whose values become names of folders, ``year=2024/``.
         overwrite, append : bool, optional
@@ -262,7 +272,12 @@ class Result:
         texts = format_options(options)
         if overwrite or append:
             texts["overwrite" if overwrite else "append"] = "true"
-        return self._context.write(self._query, path_text(path), format, texts, partition_by or [])
+
+        def made(query: SqlQuery) -> Any:
+            return Result(self._context, query, self._client)._made_by_workers()
+
+        at = path_text(path)
+        return self._context.write(self._query, at, format, texts, partition_by or [], made)
 
     def explain(self, *, analyze: bool = False, verbose: bool = False) -> str:
         """How it would be run, or with `analyze` how it was: rows and times of each step.

@@ -2,9 +2,11 @@
 
 use super::TaskInput;
 use super::input::Writers;
+use crate::files::TaskWrite;
 use crate::{EngineError, Kind, Result};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::datasource::sink::DataSinkExec;
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalSortExpr};
@@ -31,6 +33,7 @@ use std::sync::Arc;
 const INPUT: u8 = 0;
 const RECURSIVE: u8 = 1;
 const WORK_TABLE: u8 = 2;
+const WRITE: u8 = 3;
 
 #[derive(Debug)]
 struct Codec;
@@ -94,6 +97,12 @@ impl PhysicalExtensionCodec for Codec {
             buf.extend(table.name().as_bytes());
             return Ok(());
         }
+        if let Some(write) = node.downcast_ref::<TaskWrite>() {
+            buf.push(WRITE);
+            let sink: Arc<dyn ExecutionPlan> = write.sink().clone();
+            buf.extend(physical_plan_to_bytes_with_extension_codec(sink, &Codec)?);
+            return Ok(());
+        }
         let Some(node) = node.downcast_ref::<TaskInput>() else {
             let text = format!("{} runs in one process only", node.name());
             return Err(EngineError::new(Kind::Unsupported, text).into());
@@ -119,6 +128,13 @@ impl PhysicalExtensionCodec for Codec {
         match (*tag, inputs) {
             (INPUT, _) => self.input(rest, context, converter),
             (RECURSIVE, [fixed, recursive]) => recursive_query(rest, fixed, recursive),
+            (WRITE, [input]) => {
+                let sink = physical_plan_from_bytes_with_extension_codec(rest, context, &Codec)?;
+                let Some(sink) = sink.downcast_ref::<DataSinkExec>() else {
+                    return Err(malformed("where rows are written"));
+                };
+                Ok(Arc::new(TaskWrite::new(input.clone(), Arc::new(sink.clone()))))
+            }
             (WORK_TABLE, _) => {
                 let mut rest = rest;
                 let schema = read_schema(&mut rest)?;

@@ -6,6 +6,7 @@
 //! brought together by hash or whether one of them was given to all tasks.
 
 use super::TaskInput;
+use crate::files::TaskWrite;
 use crate::{EngineError, Kind, Result};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder};
@@ -52,6 +53,11 @@ pub(super) fn narrow(plan: Plan, partition: usize) -> Result<Plan> {
         _ => narrow(child, partition),
     });
     let children = children.collect::<Result<Vec<Plan>>>()?;
+    if let Some(write) = plan.downcast_ref::<TaskWrite>()
+        && let [input] = children.as_slice()
+    {
+        return Ok(Arc::new(write.only(partition, input.clone())));
+    }
     if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
         let join = join.builder().with_partition_mode(PartitionMode::CollectLeft);
         return Ok(join.with_new_children(children)?.recompute_properties().build_exec()?);

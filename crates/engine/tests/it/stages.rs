@@ -4,9 +4,10 @@ use bytes::Bytes;
 use rasker_engine::arrow::array::RecordBatch;
 use rasker_engine::arrow::util::display::{ArrayFormatter, FormatOptions};
 use rasker_engine::{
-    Context, Environment, Fragment, FragmentRunner, Parameters, Query, Reservations, Result,
+    Context, Environment, Fragment, FragmentRunner, Parameters, Query, Reservations, Result, Rows,
     Settings, batches_of,
 };
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +18,8 @@ struct Data {
     folder: PathBuf,
     context: Context,
     runner: FragmentRunner,
+    /// Whether each task has an attempt before the one that counts.
+    runs_twice: Cell<bool>,
 }
 
 impl Drop for Data {
@@ -34,7 +37,7 @@ impl Data {
         let environment = Arc::new(Environment::new(&settings).expect("an environment"));
         let context = Context::within(environment.clone());
         let runner = FragmentRunner::new(environment);
-        let data = Data { folder, context, runner };
+        let data = Data { folder, context, runner, runs_twice: Cell::default() };
         let shown = data.folder.display().to_string();
         for part in 0..3 {
             data.run(&format!(
@@ -63,7 +66,7 @@ impl Data {
     }
 
     fn plan(&self, text: &str) -> Query {
-        let planned = self.context.sql(text, &Parameters::None, GO_ON);
+        let planned = self.context.sql(text, &Parameters::None, &Rows::here(GO_ON));
         planned.unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
@@ -80,7 +83,7 @@ impl Data {
     ) -> Result<(Vec<RecordBatch>, usize)> {
         let stages = query.stages(n, GO_ON)?;
         let mut written: Vec<Vec<Vec<Bytes>>> = Vec::new();
-        for stage in &stages {
+        for stage in &stages.stages {
             let fragment = Fragment::new(stage, Vec::new())?.to_bytes();
             let fragment = Fragment::from_bytes(&fragment)?;
             let mut outputs = Vec::new();
@@ -94,7 +97,11 @@ impl Data {
                 let memory = limit(task).map(|limit| {
                     Arc::new(Limited { limit, taken: AtomicU64::new(0) }) as Arc<dyn Reservations>
                 });
-                let parts = self.runner.run(&fragment, task, inputs.collect(), memory, GO_ON)?;
+                let inputs: Vec<Vec<Bytes>> = inputs.collect();
+                if self.runs_twice.get() {
+                    self.runner.run(&fragment, task, inputs.clone(), None, GO_ON)?;
+                }
+                let parts = self.runner.run(&fragment, task, inputs, memory, GO_ON)?;
                 assert_eq!(parts.0.len(), stage.n_parts as usize);
                 let joined = parts.0.iter().map(|part| {
                     let slices: Vec<&[u8]> = part.iter().map(|buffer| buffer.as_slice()).collect();
@@ -109,7 +116,7 @@ impl Data {
         for mut parts in last {
             rows.extend(batches_of(parts.remove(0))?.1);
         }
-        Ok((rows, stages.len()))
+        Ok((stages.finish(rows, GO_ON)?, stages.stages.len()))
     }
 }
 
@@ -249,4 +256,79 @@ fn joins_of_which_some_tasks_go_to_disk_give_each_row_once() {
             assert_eq!(rows, whole, "{text}");
         }
     }
+}
+
+/// Names of files below a folder.
+fn files(folder: &std::path::Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"))
+    {
+        match entry.path() {
+            path if path.is_dir() => found.extend(files(&path)),
+            path => found.push(path.strip_prefix(folder).expect("below").display().to_string()),
+        }
+    }
+    found
+}
+
+#[test]
+fn what_tasks_write_appears_once_however_often_they_run() {
+    let data = Data::new("written");
+    data.runs_twice.set(true);
+    let in_tasks = |query: &Query| data.in_stages(query, 3).map(|(rows, _)| Some(rows));
+    let rows = Rows { check: GO_ON, elsewhere: Some(&in_tasks) };
+    let shown = data.folder.display().to_string();
+    let say = |text: String| {
+        let said = data.context.sql(&text, &Parameters::None, &rows);
+        let said = said.and_then(|query| query.collect(GO_ON));
+        texts(&said.unwrap_or_else(|error| panic!("{text}: {error}")))
+    };
+    for (target, format, n_files) in
+        [("all/", "parquet", 3), ("csv/", "csv", 3), ("json/", "json", 3), ("one.parquet", "", 1)]
+    {
+        let options = if format == "csv" { " OPTIONS (has_header true)" } else { "" };
+        let stored = if format.is_empty() { "" } else { &format!(" STORED AS {format}") };
+        let count = say(format!(
+            "COPY (SELECT id, name FROM orders WHERE id % 3 = 0) TO '{shown}/{target}'{stored}{options}"
+        ));
+        assert_eq!(count, ["1000"], "{target}");
+        let back =
+            say(format!("SELECT count(*), count(DISTINCT id), sum(id) FROM '{shown}/{target}'"));
+        assert_eq!(back, ["1000|1000|1498500"], "{target}");
+        if target.ends_with('/') {
+            assert_eq!(files(&data.folder.join(target)).len(), n_files, "{target}");
+        }
+    }
+    // Folders by value, rows added, an order that is kept.
+    say(format!(
+        "COPY (SELECT id, k FROM orders) TO '{shown}/by' STORED AS PARQUET PARTITIONED BY (k)"
+    ));
+    assert_eq!(say(format!("SELECT count(*), count(DISTINCT k) FROM '{shown}/by/'")), ["3000|13"]);
+    say(format!("CREATE EXTERNAL TABLE added STORED AS PARQUET LOCATION '{shown}/all/'"));
+    assert_eq!(say("INSERT INTO added SELECT id, name FROM orders WHERE id < 10".into()), ["10"]);
+    assert_eq!(say("SELECT count(*) FROM added".into()), ["1010"]);
+    say(format!("COPY (SELECT id FROM orders ORDER BY id DESC) TO '{shown}/down.csv'"));
+    assert_eq!(say(format!("SELECT id FROM '{shown}/down.csv' LIMIT 2")), ["2999", "2998"]);
+    say("CREATE TABLE kept AS SELECT name, count(*) AS n FROM orders GROUP BY name".into());
+    assert_eq!(say("SELECT sum(n), count(*) FROM kept".into()), ["3000|5"]);
+}
+
+#[test]
+fn nothing_is_left_of_tasks_that_failed_to_write() {
+    let data = Data::new("unwritten");
+    let in_tasks = |query: &Query| {
+        let stages = query.stages(3, GO_ON)?;
+        let of_last = stages.stages.last().expect("a stage");
+        let fragment = Fragment::new(of_last, Vec::new())?;
+        data.runner.run(&fragment, 0, Vec::new(), None, GO_ON)?;
+        stages.give_up();
+        stages.finish(Vec::new(), GO_ON).map(Some)
+    };
+    let rows = Rows { check: GO_ON, elsewhere: Some(&in_tasks) };
+    let shown = data.folder.display().to_string();
+    let text = format!("COPY (SELECT id FROM orders) TO '{shown}/lost/' STORED AS PARQUET");
+    let said = data.context.sql(&text, &Parameters::None, &rows).expect("an answer");
+    assert_eq!(texts(&said.collect(GO_ON).expect("rows")), ["0"]);
+    let folder = data.folder.join("lost");
+    assert!(!folder.exists() || files(&folder).is_empty());
 }
