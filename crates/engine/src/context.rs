@@ -30,6 +30,9 @@ use std::sync::Arc;
 const CATALOG: &str = "rasker";
 const SCHEMA: &str = "public";
 
+/// Rows of a batch in memory, at most.
+const SLICE_ROWS: usize = 64 << 10;
+
 /// Values for the placeholders of a statement.
 #[derive(Clone, Debug)]
 pub enum Parameters {
@@ -179,6 +182,13 @@ impl Context {
         schema: SchemaRef,
         batches: Vec<RecordBatch>,
     ) -> Result<()> {
+        // One large batch would be the work of one thread; slices copy nothing.
+        let slices = |batch: RecordBatch| {
+            let starts = (0..batch.num_rows()).step_by(SLICE_ROWS);
+            let slice = |start| batch.slice(start, SLICE_ROWS.min(batch.num_rows() - start));
+            starts.map(slice).collect::<Vec<_>>()
+        };
+        let batches: Vec<RecordBatch> = batches.into_iter().flat_map(slices).collect();
         let n = self.environment.n_threads.min(batches.len()).max(1);
         // Neighbors stay together, so that rows keep their order.
         let share = batches.len().div_ceil(n).max(1);

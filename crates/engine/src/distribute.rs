@@ -16,6 +16,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 mod bytes;
 mod codec;
 mod fragment;
+mod given;
 mod hash;
 mod input;
 mod joins;
@@ -25,12 +26,15 @@ mod run;
 mod split;
 
 pub use fragment::Fragment;
+pub use given::Given;
 pub use parts::Parts;
 pub use run::{FragmentRunner, Reservations};
-pub use split::{Reads, Stage, split};
+pub use split::{Reads, Stage};
 
+pub(crate) use given::MemoryTables;
 pub(crate) use input::TaskInput;
 pub(crate) use joins::BringTogether;
+pub(crate) use split::split;
 
 /// The columns and the batches of one part, as a task wrote it.
 pub fn batches_of(part: ::bytes::Bytes) -> crate::Result<(SchemaRef, Vec<RecordBatch>)> {

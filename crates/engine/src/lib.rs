@@ -26,6 +26,10 @@
 //!   same plan each time (guarded by
 //!   `every_query_gives_the_same_rows_with_and_without_the_rules`,
 //!   `a_plan_is_the_same_each_time_it_is_made`).
+//! - A task does nothing for the partitions of others, also when it goes to disk, and what it writes
+//!   appears once however often it runs (guarded by
+//!   `joins_of_which_some_tasks_go_to_disk_give_each_row_once`,
+//!   `what_tasks_write_appears_once_however_often_they_run`).
 //! - A join gives the same rows whether it spills or not, and fails for want of memory only where
 //!   the rows of one key do not fit (guarded by
 //!   `a_spilling_join_gives_the_rows_of_the_join_it_stands_for`,
@@ -56,7 +60,9 @@ mod text;
 pub use context::{Context, Parameters, Rows, TableEntry, WriteOptions};
 pub use datafusion::arrow;
 pub use datafusion::common::ScalarValue;
-pub use distribute::{Fragment, FragmentRunner, Parts, Reads, Reservations, Stage, batches_of};
+pub use distribute::{
+    Fragment, FragmentRunner, Given, Parts, Reads, Reservations, Stage, batches_of,
+};
 pub use environment::{Environment, Settings};
 pub use error::{EngineError, Kind, Result};
 pub use files::{FilesOptions, FormatOptions};

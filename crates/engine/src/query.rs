@@ -1,7 +1,7 @@
 //! A statement that is planned: its columns, its rows, its explanation.
 
 use crate::context::OwnNames;
-use crate::distribute::{Fragment, Stage, split};
+use crate::distribute::{Fragment, MemoryTables, Reads, Stage, split};
 use crate::environment::{Environment, caught};
 use crate::files::{Commit, Staging, by_tasks};
 use crate::own_functions::calls_one_of;
@@ -20,7 +20,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_expr::Partitioning;
 use datafusion::physical_plan::repartition::RepartitionExec;
-use datafusion::physical_plan::{ExecutionPlan, collect_partitioned, execute_stream};
+use datafusion::physical_plan::{ExecutionPlan, collect_partitioned, displayable, execute_stream};
 use futures::StreamExt;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -192,6 +192,43 @@ impl Query {
         Ok(text)
     }
 
+    /// How a cluster of so many slots would run it: its stages, each with its plan.
+    ///
+    /// # Errors
+    ///
+    /// As [`Query::stages`].
+    pub fn explain_stages(
+        &self,
+        n_slots: usize,
+        whole_nbytes: u64,
+        verbose: bool,
+        check: &dyn Fn() -> bool,
+    ) -> Result<String> {
+        let all = self.stages_for(n_slots, whole_nbytes, check)?;
+        let mut text = String::new();
+        for (number, stage) in all.stages.iter().enumerate() {
+            let reads = stage.inputs.iter().enumerate().map(|(slot, (from, reads))| {
+                let what = match reads {
+                    Reads::Part { .. } => "a part",
+                    Reads::All => "all",
+                };
+                format!("; slot {slot} is {what} of stage {from}")
+            });
+            let tasks = match (stage.given.is_some(), stage.n_tasks) {
+                (true, _) => {
+                    format!("a table in memory, brought to workers in {} parts", stage.n_parts)
+                }
+                (false, 1) => "1 task".to_owned(),
+                (false, n) => format!("{n} tasks"),
+            };
+            text.push_str(&format!("stage {number}: {tasks}{}\n", reads.collect::<String>()));
+            for line in displayable(stage.plan.as_ref()).indent(verbose).to_string().lines() {
+                text.push_str(&format!("  {line}\n"));
+            }
+        }
+        Ok(text)
+    }
+
     /// The same as stages of tasks for `n` slots, or more where there is more data.
     ///
     /// # Errors
@@ -232,7 +269,8 @@ impl Query {
             physical = Arc::new(RepartitionExec::try_new(physical, hash)?);
         }
         let (physical, files) = by_tasks(physical, self.staging.clone())?;
-        Ok(Stages { stages: split(physical)?, files, environment: self.environment.clone() })
+        let stages = split(physical, MemoryTables::of(&self.plan)?)?;
+        Ok(Stages { stages, files, environment: self.environment.clone() })
     }
 
     /// The same for a cluster of `n_slots`: as one task over few bytes, as more tasks than slots
@@ -298,7 +336,7 @@ impl Stages {
         let finish = files.finish(&self.environment.resources, &rows);
         let n_rows = self.environment.wait(finish, check)?;
         let count: ArrayRef = Arc::new(UInt64Array::from(vec![n_rows]));
-        Ok(vec![RecordBatch::try_from_iter([("count", count)])?])
+        Ok(vec![RecordBatch::try_from_iter_with_nullable([("count", count, true)])?])
     }
 
     /// Removes what was written, if a task failed.

@@ -11,6 +11,7 @@ use rasker_exchange::{Layout, bytes_of as parted_bytes, cut};
 use rasker_graph::{Blob, PartRange, Template, TemplateId};
 use rasker_protocol::{Failure, Value};
 use rasker_runtime::{Budget, NativeCall, NativeContext, NativeInput, NativeRunner, bytes_of};
+use rasker_store::Slab;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
@@ -120,12 +121,23 @@ impl Reservations for Account {
 
 /// Copies parts side by side into shared memory, where other processes read them in place.
 fn write_parts(parts: &[Vec<Buffer>], context: &NativeContext<'_>) -> Result<Value, EngineError> {
+    let slab = parted(parts, |nbytes| {
+        context.allocate(nbytes).map_err(|error| {
+            let text = format!("no room for {nbytes} bytes of rows: {error}");
+            EngineError::new(Kind::Memory, text)
+        })
+    })?;
+    Ok(context.seal(slab))
+}
+
+/// A parted value in memory that the caller has.
+pub fn parted(
+    parts: &[Vec<Buffer>],
+    allocate: impl FnOnce(usize) -> Result<Slab, EngineError>,
+) -> Result<Slab, EngineError> {
     let nbytes = |part: &Vec<Buffer>| part.iter().map(|buffer| buffer.len() as u64).sum();
     let layout = Layout::of(parts.iter().map(nbytes));
-    let mut slab = context.allocate(layout.nbytes()).map_err(|error| {
-        let n = layout.nbytes();
-        EngineError::new(Kind::Memory, format!("no room for {n} bytes of rows: {error}"))
-    })?;
+    let mut slab = allocate(layout.nbytes())?;
     layout.write_index(&mut slab);
     for (at, part) in parts.iter().enumerate() {
         let mut place = layout.range(at as u32).start;
@@ -134,7 +146,7 @@ fn write_parts(parts: &[Vec<Buffer>], context: &NativeContext<'_>) -> Result<Val
             place += buffer.len();
         }
     }
-    Ok(context.seal(slab))
+    Ok(slab)
 }
 
 /// Whether an encoded value is rows of a query.

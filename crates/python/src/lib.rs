@@ -40,6 +40,7 @@ mod scatter;
 mod segment;
 mod session;
 mod sql;
+mod tables;
 mod task;
 mod values;
 

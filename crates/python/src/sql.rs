@@ -2,6 +2,7 @@
 
 use crate::handle::{Handle, KeyName};
 use crate::session::Session;
+use crate::tables::Tables;
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -69,7 +70,7 @@ pub fn raised(py: Python<'_>, error: &EngineError) -> PyErr {
 
 /// Tables by name, and statements over them.
 #[pyclass(frozen, module = "rasker._native")]
-pub struct SqlContext(Arc<Context>);
+pub struct SqlContext(Arc<Context>, Arc<Tables>);
 
 #[pymethods]
 impl SqlContext {
@@ -83,7 +84,7 @@ impl SqlContext {
     ) -> PyResult<SqlContext> {
         let settings = Settings { threads, memory_limit, spill_folder };
         let context = Context::new(&settings).map_err(|error| raised(py, &error))?;
-        Ok(SqlContext(Arc::new(context)))
+        Ok(SqlContext(Arc::new(context), Arc::default()))
     }
 
     /// Names files as a table.
@@ -135,7 +136,7 @@ impl SqlContext {
         elsewhere: Py<PyAny>,
     ) -> PyResult<u64> {
         let to = WriteOptions { target, format, options, partition_by };
-        with_rows(py, &elsewhere, |rows| self.0.write(&query.query, to, rows))
+        with_rows(py, &elsewhere, &self.1, |rows| self.0.write(&query.query, to, rows))
     }
 
     /// Names a Python function of columns; the schema's last field is what it gives. It gets and
@@ -194,7 +195,9 @@ impl SqlContext {
         elsewhere: Py<PyAny>,
     ) -> PyResult<SqlQuery> {
         let parameters = read_parameters(parameters)?;
-        with_rows(py, &elsewhere, |rows| self.0.sql(text, &parameters, rows)).map(SqlQuery::new)
+        let run = |rows: &Rows<'_>| self.0.sql(text, &parameters, rows);
+        let query = with_rows(py, &elsewhere, &self.1, run)?;
+        Ok(SqlQuery::new(query, self.1.clone()))
     }
 }
 
@@ -202,11 +205,12 @@ impl SqlContext {
 fn with_rows<T: Send>(
     py: Python<'_>,
     elsewhere: &Py<PyAny>,
+    tables: &Arc<Tables>,
     run: impl FnOnce(&Rows<'_>) -> Result<T, EngineError> + Send,
 ) -> PyResult<T> {
     let raised: Mutex<Option<PyErr>> = Mutex::new(None);
     let ended = apart(py, |go_on| {
-        let made = |query: &Query| match made_elsewhere(elsewhere, query) {
+        let made = |query: &Query| match made_elsewhere(elsewhere, query, tables) {
             Ok(None) => Ok(None),
             Ok(Some((rows, None))) => Ok(Some(rows)),
             Ok(Some((rows, Some(stages)))) => stages.finish(rows, go_on).map(Some),
@@ -222,8 +226,9 @@ fn with_rows<T: Send>(
 
 type Made = Option<(Vec<RecordBatch>, Option<Stages>)>;
 
-fn made_elsewhere(elsewhere: &Py<PyAny>, query: &Query) -> PyResult<Made> {
-    let asked = Python::attach(|py| Py::new(py, SqlQuery::new(query.clone())))?;
+fn made_elsewhere(elsewhere: &Py<PyAny>, query: &Query, tables: &Arc<Tables>) -> PyResult<Made> {
+    let asked = SqlQuery::new(query.clone(), tables.clone());
+    let asked = Python::attach(|py| Py::new(py, asked))?;
     let made = Python::attach(|py| {
         let made = elsewhere.bind(py).call1((asked.clone_ref(py),))?;
         Ok(made.extract::<Option<PyTable>>()?.map(|table| table.into_inner().0))
@@ -289,11 +294,12 @@ pub struct SqlQuery {
     query: Query,
     /// What was entered of it.
     entered: Mutex<Option<Stages>>,
+    tables: Arc<Tables>,
 }
 
 impl SqlQuery {
-    fn new(query: Query) -> SqlQuery {
-        SqlQuery { query, entered: Mutex::default() }
+    fn new(query: Query, tables: Arc<Tables>) -> SqlQuery {
+        SqlQuery { query, entered: Mutex::default(), tables }
     }
 }
 
@@ -335,8 +341,12 @@ impl SqlQuery {
     ) -> PyResult<Option<Bound<'py, PyList>>> {
         let entered = apart(py, |go_on| {
             let fragments = self.query.stages_for(n_slots, whole_nbytes, go_on).and_then(|all| {
-                let fragment = |stage: &Stage| Ok((self.query.fragment(stage)?, stage.clone()));
-                let fragments = all.stages.iter().map(fragment).collect::<Result<Vec<_>, _>>()?;
+                let work = |stage: &Stage| match &stage.given {
+                    Some(_) => Ok::<_, EngineError>((None, stage.clone())),
+                    None => Ok((Some(self.query.fragment(stage)?), stage.clone())),
+                };
+                let fragments =
+                    all.stages.iter().map(work).collect::<Result<Vec<_>, EngineError>>()?;
                 Ok((fragments, all))
             });
             match fragments {
@@ -347,7 +357,15 @@ impl SqlQuery {
         })?;
         let Some((fragments, stages)) = entered else { return Ok(None) };
         *self.entered.lock() = Some(stages);
-        let ids = enter(session, &fragments);
+        let work = |(fragment, stage): (Option<Fragment>, Stage)| {
+            let writers = match &stage.given {
+                Some(given) => Work::Holds(self.tables.brought(py, session, given)?),
+                None => Work::Runs(template_of(fragment)),
+            };
+            Ok((writers, stage))
+        };
+        let work = fragments.into_iter().map(work).collect::<PyResult<Vec<_>>>()?;
+        let ids = enter(session, &work);
         let futures = PyList::empty(py);
         for (task, key) in ids {
             let handle = Handle::new(session.clone(), task, key, KeyName::Call("sql".into()));
@@ -357,36 +375,68 @@ impl SqlQuery {
         Ok(Some(futures))
     }
 
+    /// Lets workers forget tables of this process, which will be brought to them again.
+    fn forget_tables(&self) {
+        self.tables.forget();
+    }
+
+    /// How a cluster would run it; `None` where one process must.
+    fn explain_stages(
+        &self,
+        py: Python<'_>,
+        n_slots: usize,
+        whole_nbytes: u64,
+        verbose: bool,
+    ) -> PyResult<Option<String>> {
+        apart(py, |go_on| match self.query.explain_stages(n_slots, whole_nbytes, verbose, go_on) {
+            Err(error) if error.kind == Kind::Unsupported => Ok(None),
+            text => text.map(Some),
+        })
+    }
+
     #[pyo3(signature = (analyze=false, verbose=false))]
     fn explain(&self, py: Python<'_>, analyze: bool, verbose: bool) -> PyResult<String> {
         apart(py, |go_on| self.query.explain(analyze, verbose, go_on))
     }
 }
 
+/// What stands for a stage.
+enum Work {
+    Runs(Template),
+    /// Values that workers hold already.
+    Holds(Vec<TaskId>),
+}
+
+fn template_of(fragment: Option<Fragment>) -> Template {
+    let code = fragment.map(|fragment| fragment.to_bytes()).unwrap_or_default();
+    let hash = blake3::hash(&code);
+    let id = u128::from_le_bytes(hash.as_bytes()[..16].try_into().expect("sixteen"));
+    let (id, kind, name) = (TemplateId(id), TemplateKind::Native, "sql".into());
+    Template { id, kind, name, code: code.into() }
+}
+
 /// Enters the tasks of all stages; those of the last one are wanted.
-fn enter(session: &Session, fragments: &[(Fragment, Stage)]) -> Vec<(TaskId, Key)> {
-    let templates: Vec<Template> = fragments
-        .iter()
-        .map(|(fragment, _)| {
-            let code = fragment.to_bytes();
-            let hash = blake3::hash(&code);
-            let id = u128::from_le_bytes(hash.as_bytes()[..16].try_into().expect("sixteen"));
-            let (id, kind, name) = (TemplateId(id), TemplateKind::Native, "sql".into());
-            Template { id, kind, name, code: code.into() }
-        })
-        .collect();
+fn enter(session: &Session, work: &[(Work, Stage)]) -> Vec<(TaskId, Key)> {
     session.inner().with(|machine, _| {
         let mut outputs: Vec<Output> = Vec::new();
-        for (at, (_, stage)) in fragments.iter().enumerate() {
-            let template = templates[at].id;
-            machine.add_template(templates[at].clone());
-            let is_last = at + 1 == fragments.len();
+        for (at, (what, stage)) in work.iter().enumerate() {
+            let template = match what {
+                Work::Runs(template) => template,
+                Work::Holds(values) => {
+                    let exchange = Some(machine.exchange(session.new_key(), values));
+                    outputs.push(Output { tasks: Vec::new(), exchange });
+                    continue;
+                }
+            };
+            machine.add_template(template.clone());
+            let template = template.id;
+            let is_last = at + 1 == work.len();
             let dependencies: Vec<TaskId> =
                 stage.inputs.iter().filter_map(|(from, _)| outputs[*from].exchange).collect();
             let mut tasks = Vec::with_capacity(stage.n_tasks as usize);
             for partition in 0..stage.n_tasks {
                 let part = |(place, (from, reads)): (usize, &(usize, Reads))| {
-                    let part = reads.part_of(partition, fragments[*from].1.n_parts);
+                    let part = reads.part_of(partition, work[*from].1.n_parts);
                     (place as u32, PartRange::one(part))
                 };
                 let reads: Vec<_> = stage.inputs.iter().enumerate().map(part).collect();

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use rasker_engine::arrow::array::RecordBatch;
+use rasker_engine::arrow::buffer::Buffer;
 use rasker_engine::arrow::util::display::{ArrayFormatter, FormatOptions};
 use rasker_engine::{
-    Context, Environment, Fragment, FragmentRunner, Parameters, Query, Reservations, Result, Rows,
-    Settings, batches_of,
+    Context, Environment, Fragment, FragmentRunner, Parameters, Parts, Query, Reservations, Result,
+    Rows, Settings, batches_of,
 };
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -84,6 +85,11 @@ impl Data {
         let stages = query.stages(n, GO_ON)?;
         let mut written: Vec<Vec<Vec<Bytes>>> = Vec::new();
         for stage in &stages.stages {
+            if let Some(given) = &stage.given {
+                let joined = |parts: Parts| parts.0.iter().map(joined).collect();
+                written.push(given.written()?.into_iter().map(joined).collect());
+                continue;
+            }
             let fragment = Fragment::new(stage, Vec::new())?.to_bytes();
             let fragment = Fragment::from_bytes(&fragment)?;
             let mut outputs = Vec::new();
@@ -103,11 +109,7 @@ impl Data {
                 }
                 let parts = self.runner.run(&fragment, task, inputs, memory, GO_ON)?;
                 assert_eq!(parts.0.len(), stage.n_parts as usize);
-                let joined = parts.0.iter().map(|part| {
-                    let slices: Vec<&[u8]> = part.iter().map(|buffer| buffer.as_slice()).collect();
-                    Bytes::from(slices.concat())
-                });
-                outputs.push(joined.collect());
+                outputs.push(parts.0.iter().map(joined).collect());
             }
             written.push(outputs);
         }
@@ -118,6 +120,11 @@ impl Data {
         }
         Ok((stages.finish(rows, GO_ON)?, stages.stages.len()))
     }
+}
+
+fn joined(part: &Vec<Buffer>) -> Bytes {
+    let slices: Vec<&[u8]> = part.iter().map(|buffer| buffer.as_slice()).collect();
+    Bytes::from(slices.concat())
 }
 
 /// So many bytes and no more.
@@ -331,4 +338,42 @@ fn nothing_is_left_of_tasks_that_failed_to_write() {
     assert_eq!(texts(&said.collect(GO_ON).expect("rows")), ["0"]);
     let folder = data.folder.join("lost");
     assert!(!folder.exists() || files(&folder).is_empty());
+}
+
+#[test]
+fn tables_in_memory_are_brought_to_tasks_once_and_give_the_same_rows() {
+    let data = Data::new("memory");
+    let rows = data.run("SELECT id, k, name, amount FROM orders");
+    let large: Vec<RecordBatch> = std::iter::repeat_n(rows.clone(), 40).flatten().collect();
+    data.context.create_batches("large", large[0].schema(), large).expect("a table");
+    data.context.create_batches("small", rows[0].schema(), rows).expect("a table");
+    let given = |text: &str| {
+        let stages = data.plan(text).stages(3, GO_ON).expect("stages").stages;
+        stages.into_iter().filter_map(|stage| stage.given).collect::<Vec<_>>()
+    };
+    let texts_of = [
+        "SELECT name, count(*), sum(k) FROM large WHERE amount > 100 GROUP BY name",
+        "SELECT l.id, s.name FROM large l JOIN small s ON l.id = s.id WHERE l.k = 3",
+        "SELECT count(*) FROM (SELECT id FROM large LIMIT 11)",
+        "SELECT a.name, count(*) FROM large a JOIN large b ON a.id = b.id GROUP BY 1",
+    ];
+    for text in texts_of {
+        let query = data.plan(text);
+        let mut whole = texts(&query.collect(GO_ON).expect("rows"));
+        let mut rows = texts(&data.in_stages(&query, 3).expect("rows").0);
+        whole.sort();
+        rows.sort();
+        assert_eq!(rows, whole, "{text}");
+        assert!(!given(text).is_empty(), "{text}");
+    }
+    assert!(given("SELECT * FROM small").is_empty(), "it is part of the plan");
+    // The same table is known again, until it is another one.
+    let of = |text: &str| given(text).remove(0);
+    let (first, second) = (of("SELECT id FROM large"), of("SELECT name, k FROM large"));
+    assert_eq!(first.identity(), second.identity());
+    assert!(first.table.upgrade().is_some());
+    data.run("INSERT INTO large SELECT * FROM small");
+    assert_ne!(first.identity(), of("SELECT id FROM large").identity());
+    data.run("DROP TABLE large");
+    assert!(first.table.upgrade().is_none());
 }
