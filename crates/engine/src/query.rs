@@ -287,7 +287,11 @@ impl Query {
     ) -> Result<Stages> {
         let n_slots = n_slots.max(1);
         let stages = self.stages(n_slots, check)?;
-        let nbytes: u64 = stages.stages.iter().map(|stage| scanned_nbytes(&stage.plan)).sum();
+        let read = |stage: &Stage| match &stage.given {
+            Some(given) => given.nbytes(),
+            None => scanned_nbytes(&stage.plan),
+        };
+        let nbytes: u64 = stages.stages.iter().map(read).sum();
         let n_rounds = nbytes.div_ceil(TASK_NBYTES * n_slots as u64).max(1) as usize;
         let n = if nbytes < whole_nbytes { 1 } else { n_slots * n_rounds };
         if n == n_slots { Ok(stages) } else { self.stages(n, check) }

@@ -37,6 +37,11 @@ impl Given {
         self.partitions.len() as u32
     }
 
+    pub fn nbytes(&self) -> u64 {
+        let batches = self.partitions.iter().flatten();
+        batches.map(|batch| batch.get_array_memory_size() as u64).sum()
+    }
+
     pub fn schema(&self) -> SchemaRef {
         self.schema.clone()
     }
