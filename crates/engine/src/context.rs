@@ -20,9 +20,8 @@ use datafusion::logical_expr::{
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
-use parking_lot::Mutex;
 use rasker_io::{Location, StoreOptions};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 const CATALOG: &str = "rasker";
@@ -64,13 +63,9 @@ pub struct TableEntry {
 pub struct Context {
     environment: Arc<Environment>,
     session: SessionContext,
-    /// Names of functions that only this process has.
-    own_functions: Arc<OwnNames>,
     /// Held while files that a statement names are tables.
     passing: tokio::sync::Mutex<()>,
 }
-
-pub(crate) type OwnNames = Mutex<HashSet<String>>;
 
 impl Context {
     pub fn new(settings: &Settings) -> Result<Context> {
@@ -94,8 +89,7 @@ impl Context {
         functions::scalars().iter().for_each(|function| session.register_udf((**function).clone()));
         let ours = functions::aggregates();
         ours.iter().for_each(|function| session.register_udaf((**function).clone()));
-        let (own_functions, passing) = Default::default();
-        Context { environment, session, own_functions, passing }
+        Context { environment, session, passing: Default::default() }
     }
 
     /// What fragments are decoded with: the functions of this context, one partition at a time.
@@ -110,10 +104,6 @@ impl Context {
 
     pub(crate) fn session(&self) -> &SessionContext {
         &self.session
-    }
-
-    pub(crate) fn own_functions(&self) -> &OwnNames {
-        &self.own_functions
     }
 
     pub fn environment(&self) -> &Arc<Environment> {
@@ -232,7 +222,6 @@ impl Context {
             }
         };
         let acted = self.environment.wait(self.act(plan), check);
-        let acted = acted.map(|query| query.knowing(self.own_functions.clone()));
         acted.and_then(|query| match query.is_eager() {
             true => query.done(check),
             false => Ok(query),

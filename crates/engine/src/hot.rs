@@ -6,6 +6,7 @@ use datafusion::execution::context::SessionConfig;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
+use crate::gather_groups::GatherGroups;
 use crate::join::SpillJoin;
 use crate::join_order::JoinOrder;
 use crate::local_reader::LocalRead;
@@ -23,7 +24,7 @@ pub fn physical_rules() -> Vec<Rule> {
 
 /// The same for a plan that is to be cut into fragments: [`rules`] run where each of them runs.
 pub fn planning_rules() -> Vec<Rule> {
-    let mut all = Vec::new();
+    let mut all = vec![Arc::new(GatherGroups) as Rule];
     for rule in PhysicalOptimizer::new().rules {
         let selects_sides = rule.name() == "join_selection";
         all.push(rule);

@@ -32,7 +32,7 @@
 //!   `a_key_that_alone_exceeds_memory_is_an_error_that_names_the_join_key`).
 //!
 //! Reading order: `error`, `environment`, `files`, `names`, `context`, `query`, `distribute`,
-//! `hot`, `join_order` with `estimate` and `selectivity`, `join`.
+//! `own_functions`, `gather_groups`, `hot`, `join_order` with `estimate` and `selectivity`, `join`.
 
 mod context;
 mod dialect;
@@ -42,6 +42,7 @@ mod error;
 mod estimate;
 mod files;
 mod functions;
+mod gather_groups;
 pub mod hot;
 pub mod join;
 mod join_order;
@@ -60,6 +61,6 @@ pub use distribute::{Fragment, FragmentRunner, Parts, Reads, Reservations, Stage
 pub use environment::{Environment, Settings};
 pub use error::{EngineError, Kind, Result};
 pub use files::{FilesOptions, FormatOptions};
-pub use own_functions::{OwnFunction, Signature};
+pub use own_functions::{ColumnCall, OwnFunction, Signature};
 pub use query::{Batches, Query};
 pub use text::{TextKind, text_of};

@@ -15,8 +15,7 @@
 //!   (guarded by `test_other_threads_run_while_one_waits`).
 //!
 //! Reading order: `compact`, `pickle`, `segment`, `values`, `encode`, `columns`, `runner`, `task`,
-//! `handle`, `session`, `graph`, `cluster`, `executor`, `sql`,
-//! `fragments`.
+//! `handle`, `session`, `graph`, `cluster`, `executor`, `exchange`, `sql`, `fragments`, `functions`.
 
 mod allocator;
 mod array_memory;
@@ -26,9 +25,11 @@ mod columns;
 mod compact;
 mod datum;
 mod encode;
+mod exchange;
 mod executor;
 mod failure;
 mod fragments;
+mod functions;
 mod gather;
 mod graph;
 mod handle;
@@ -50,7 +51,11 @@ mod _native {
     #[pymodule_export]
     use crate::cluster::LocalCluster;
     #[pymodule_export]
+    use crate::exchange::{Parted, Parts, exchange};
+    #[pymodule_export]
     use crate::executor::executor_main;
+    #[pymodule_export]
+    use crate::functions::SqlFragment;
     #[pymodule_export]
     use crate::handle::{Handle, Handles, Ref};
     #[pymodule_export]

@@ -1,19 +1,21 @@
 //! The table engine as Python sees it: tables in and out through the Arrow PyCapsule interface.
 
+use crate::compact;
+use crate::functions::{Pickles, local_template, own_function};
 use crate::handle::{Handle, KeyName};
 use crate::session::Session;
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
-use pyo3_arrow::{PyArray, PyRecordBatchReader, PySchema, PyTable};
+use pyo3::types::PyList;
+use pyo3_arrow::{PyRecordBatchReader, PySchema, PyTable};
 use rasker_client::NewTask;
-use rasker_engine::arrow::array::{ArrayRef, RecordBatch, RecordBatchReader};
+use rasker_engine::arrow::array::{RecordBatch, RecordBatchReader};
 use rasker_engine::arrow::datatypes::SchemaRef;
 use rasker_engine::arrow::error::ArrowError;
 use rasker_engine::{
     Batches, Context, EngineError, FilesOptions, Fragment, Kind, Parameters, Query, Reads,
-    ScalarValue, Settings, Signature, Stage, TextKind, WriteOptions, text_of,
+    ScalarValue, Settings, Stage, TextKind, WriteOptions, text_of,
 };
 use rasker_graph::{Key, PartRange, TaskId, Template, TemplateId, TemplateKind};
 use std::cell::RefCell;
@@ -58,7 +60,12 @@ pub fn class_of(kind: Kind) -> (&'static str, &'static str) {
     }
 }
 
+/// What Python raises; what a function of a statement raised is raised as it was.
 pub fn raised(py: Python<'_>, error: &EngineError) -> PyErr {
+    let cause = error.cause.as_ref().and_then(|cause| cause.downcast_ref::<PyErr>());
+    if let Some(cause) = cause {
+        return cause.clone_ref(py);
+    }
     let (module, name) = class_of(error.kind);
     let class = py.import(module).and_then(|module| module.getattr(name));
     match class.and_then(|class| class.call1((&error.text,))) {
@@ -146,26 +153,8 @@ impl SqlContext {
         schema: PySchema,
         is_aggregate: bool,
     ) -> PyResult<()> {
-        let schema = schema.into_inner();
-        let mut kinds: Vec<_> =
-            schema.fields().iter().map(|field| field.data_type().clone()).collect();
-        let Some(gives) = kinds.pop() else {
-            return Err(PyValueError::new_err("a function gives something"));
-        };
-        let _ = py;
-        let own = name.clone();
-        let call = move |columns: &[ArrayRef]| {
-            Python::attach(|py| call_python(py, &function, columns)).map_err(|error| {
-                let text = Python::attach(|py| error.value(py).to_string());
-                EngineError::new(Kind::Data, format!("the function {own} failed: {text}"))
-            })
-        };
-        let signature = Signature { name, takes: kinds, gives };
-        match is_aggregate {
-            true => self.0.create_aggregate(signature, Arc::new(call)),
-            false => self.0.create_scalar(signature, Arc::new(call)),
-        }
-        Ok(())
+        let function = own_function(name, function, schema, is_aggregate)?;
+        self.0.create_function(function).map_err(|error| raised(py, &error))
     }
 
     fn drop_table(&self, py: Python<'_>, name: &str) -> PyResult<()> {
@@ -192,16 +181,6 @@ impl SqlContext {
         let parameters = read_parameters(parameters)?;
         apart(py, |go_on| self.0.sql(text, &parameters, go_on)).map(SqlQuery)
     }
-}
-
-fn call_python(py: Python<'_>, function: &Py<PyAny>, columns: &[ArrayRef]) -> PyResult<ArrayRef> {
-    let column = |array: &ArrayRef| {
-        let array = PyArray::from_array_ref(array.clone());
-        Ok(array.to_pyarrow(py)?.unbind())
-    };
-    let columns = columns.iter().map(column).collect::<PyResult<Vec<_>>>()?;
-    let made = function.bind(py).call1(PyTuple::new(py, columns)?)?;
-    Ok(made.extract::<PyArray>()?.into_inner().0)
 }
 
 /// Pairs of a kind and a value, as `rasker.sql` makes them of Python's values.
@@ -293,7 +272,8 @@ impl SqlQuery {
             }
         })?;
         let Some(fragments) = fragments else { return Ok(None) };
-        let ids = enter(session, &fragments);
+        let templates = templates(py, session, &fragments)?;
+        let ids = enter(session, &fragments, &templates);
         let futures = PyList::empty(py);
         for (task, key) in ids {
             let handle = Handle::new(session.clone(), task, key, KeyName::Call("sql".into()));
@@ -309,18 +289,50 @@ impl SqlQuery {
     }
 }
 
+/// What the tasks of each stage run: in executors where it calls functions of Python.
+fn templates(
+    py: Python<'_>,
+    session: &Session,
+    fragments: &[(Fragment, Stage)],
+) -> PyResult<Vec<Template>> {
+    let mut pickles = Pickles::default();
+    let template = |(fragment, _): &(Fragment, Stage)| {
+        if !fragment.functions.is_empty() {
+            return match session.shares_objects() {
+                true => local_template(py, TemplateId(session.new_key().0), fragment),
+                false => pickles.template(py, fragment),
+            };
+        }
+        let code = fragment.to_bytes();
+        let hash = blake3::hash(&code);
+        let id = u128::from_le_bytes(hash.as_bytes()[..16].try_into().expect("sixteen"));
+        let (id, kind, name) = (TemplateId(id), TemplateKind::Native, "sql".into());
+        Ok(Template { id, kind, name, code: code.into() })
+    };
+    fragments.iter().map(template).collect()
+}
+
+/// The arguments of a partition's task: its number, and in an executor what it reads.
+fn arguments(kind: TemplateKind, partition: u32, n_inputs: usize) -> Vec<u8> {
+    match kind {
+        TemplateKind::Native => partition.to_le_bytes().to_vec(),
+        TemplateKind::Python => {
+            let mut args = Vec::new();
+            compact::put_tuple(&mut args, 1 + n_inputs as u64);
+            compact::put_int(&mut args, i64::from(partition));
+            (0..n_inputs).for_each(|place| compact::put_input(&mut args, place as u64));
+            args.push(compact::NONE);
+            args
+        }
+    }
+}
+
 /// Enters the tasks of all stages; those of the last one are wanted.
-fn enter(session: &Session, fragments: &[(Fragment, Stage)]) -> Vec<(TaskId, Key)> {
-    let templates: Vec<Template> = fragments
-        .iter()
-        .map(|(fragment, _)| {
-            let code = fragment.to_bytes();
-            let hash = blake3::hash(&code);
-            let id = u128::from_le_bytes(hash.as_bytes()[..16].try_into().expect("sixteen"));
-            let (id, kind, name) = (TemplateId(id), TemplateKind::Native, "sql".into());
-            Template { id, kind, name, code: code.into() }
-        })
-        .collect();
+fn enter(
+    session: &Session,
+    fragments: &[(Fragment, Stage)],
+    templates: &[Template],
+) -> Vec<(TaskId, Key)> {
     session.inner().with(|machine, _| {
         let mut outputs: Vec<Output> = Vec::new();
         for (at, (_, stage)) in fragments.iter().enumerate() {
@@ -337,11 +349,12 @@ fn enter(session: &Session, fragments: &[(Fragment, Stage)]) -> Vec<(TaskId, Key
                 };
                 let reads: Vec<_> = stage.inputs.iter().enumerate().map(part).collect();
                 let key = session.new_key();
+                let args = arguments(templates[at].kind, partition, dependencies.len());
                 let new = NewTask {
                     key,
                     name: None,
                     template,
-                    args: &partition.to_le_bytes(),
+                    args: &args,
                     blob: None,
                     dependencies: &dependencies,
                     options: None,
