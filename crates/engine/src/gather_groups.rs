@@ -50,12 +50,12 @@ fn gathered(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPla
     let Some(last) = plan.downcast_ref::<AggregateExec>() else { return Ok(None) };
     let mode = match last.mode() {
         AggregateMode::Final => AggregateMode::Single,
-        // The rows of a group are not together where it is one of several sets.
-        AggregateMode::FinalPartitioned if !last.group_expr().is_single() => AggregateMode::Single,
         AggregateMode::FinalPartitioned => AggregateMode::SinglePartitioned,
         _ => return Ok(None),
     };
     let Some(first) = last.input().downcast_ref::<AggregateExec>() else { return Ok(None) };
+    // A row belongs to several groups where there are several sets of keys: all stay in one place.
+    let mode = if first.group_expr().is_single() { mode } else { AggregateMode::Single };
     let is_own = first.aggr_expr().iter().any(|one| OwnFunction::of_aggregate(one.fun()).is_some());
     let keys = first.group_expr().input_exprs();
     // Keys would be computed twice, which is dear, and wrong for those that change.

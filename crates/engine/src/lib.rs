@@ -26,6 +26,8 @@
 //!   same plan each time (guarded by
 //!   `every_query_gives_the_same_rows_with_and_without_the_rules`,
 //!   `a_plan_is_the_same_each_time_it_is_made`).
+//! - A stage that calls functions of the caller names them, and no other stage needs them
+//!   (guarded by `functions_travel_with_the_stages_that_call_them_and_no_other`).
 //! - A join gives the same rows whether it spills or not, and fails for want of memory only where
 //!   the rows of one key do not fit (guarded by
 //!   `a_spilling_join_gives_the_rows_of_the_join_it_stands_for`,

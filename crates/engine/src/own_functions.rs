@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::{EngineError, Kind, Result};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray};
 use datafusion::arrow::buffer::OffsetBuffer;
-use datafusion::arrow::compute::{cast, concat};
+use datafusion::arrow::compute::{CastOptions, cast_with_options, concat};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::ScalarValue;
 use datafusion::error::Result as DfResult;
@@ -120,7 +120,9 @@ impl OwnFunction {
             let text = format!("the function {name} gave {n} values for {n_rows} rows");
             return Err(EngineError::new(Kind::Data, text));
         }
-        cast(&column, gives).map_err(|error| {
+        // What does not fit is an error, and no missing value.
+        let strictly = CastOptions { safe: false, ..CastOptions::default() };
+        cast_with_options(&column, gives, &strictly).map_err(|error| {
             let made = column.data_type();
             let text = format!("the function {name} gave {made}, not {gives}: {error}");
             EngineError::new(Kind::Data, text)

@@ -11,7 +11,7 @@ use crate::handle::{Handle, KeyName};
 use crate::session::Session;
 use bytes::Bytes;
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::{PyBufferError, PyIndexError, PyMemoryError, PyValueError};
+use pyo3::exceptions::{PyBufferError, PyIndexError, PyMemoryError, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyMemoryView, PyTuple};
@@ -38,7 +38,8 @@ impl Parts {
     /// Takes what came of all writers apart; nothing is copied.
     pub fn new(written: &[Written], range: PartRange) -> PyResult<Parts> {
         let read = parts_of(written, range).map_err(|error| {
-            PyValueError::new_err(format!("an exchange cannot be read: {error}"))
+            let PartRange { start, end } = range;
+            PyRuntimeError::new_err(format!("parts {start}..{end} cannot be read: {error}"))
         })?;
         Ok(Parts { read, range })
     }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   Context ─ plan ─► stage that calls f ─► template: fragment and pickle of f
-//!                                             └► executor: SqlFragment(partition, Parts …) ─► Parted
+//!                                               ▼
+//!                           executor: SqlFragment(partition, Parts …) ─► Parted
 //! ```
 
 use crate::exchange::{Parted, Parts};
@@ -132,7 +133,17 @@ impl Pickles {
 }
 
 /// The same where executors are threads of this process: functions are handed over as they are.
-pub fn local_template(py: Python<'_>, id: TemplateId, fragment: &Fragment) -> PyResult<Template> {
+pub fn local_template(py: Python<'_>, fragment: &Fragment) -> PyResult<Template> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&fragment.to_bytes());
+    for own in &fragment.functions {
+        // Whoever knows the template keeps the function, so no other one takes its address.
+        let address = Arc::as_ptr(&own.call).cast::<u8>() as usize;
+        hasher.update(&address.to_le_bytes());
+    }
+    let hash = hasher.finalize();
+    let id = u128::from_le_bytes(hash.as_bytes()[..16].try_into().expect("sixteen"));
+    let id = TemplateId(id);
     let code = values::to_blob(Bound::new(py, SqlFragment(fragment.clone()))?.into_any());
     Ok(Template { id, kind: TemplateKind::Python, name: "sql".into(), code })
 }

@@ -11,11 +11,16 @@
 //!   (guarded by `test_functions_are_pickled_once`).
 //! - Large buffers are mapped by their readers, not copied, and are writable there
 //!   (guarded by `test_arrays_from_processes_are_writable`).
+//! - A task gets the parts it reads in the order of part and writer
+//!   (guarded by `test_parts_come_in_the_order_of_part_and_writer`).
+//! - What a function of a statement raises is raised as it was
+//!   (guarded by `test_what_a_function_raises_is_raised_as_it_was`).
 //! - Nothing waits with the interpreter lock held
 //!   (guarded by `test_other_threads_run_while_one_waits`).
 //!
 //! Reading order: `compact`, `pickle`, `segment`, `values`, `encode`, `columns`, `runner`, `task`,
-//! `handle`, `session`, `graph`, `cluster`, `executor`, `exchange`, `sql`, `fragments`, `functions`.
+//! `handle`, `session`, `graph`, `cluster`, `executor`, `exchange`, `sql`, `fragments`,
+//! `functions`.
 
 mod allocator;
 mod array_memory;

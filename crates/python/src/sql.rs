@@ -299,7 +299,7 @@ fn templates(
     let template = |(fragment, _): &(Fragment, Stage)| {
         if !fragment.functions.is_empty() {
             return match session.shares_objects() {
-                true => local_template(py, TemplateId(session.new_key().0), fragment),
+                true => local_template(py, fragment),
                 false => pickles.template(py, fragment),
             };
         }

@@ -80,7 +80,8 @@ class OverColumns:
         if isinstance(made, pa.Scalar):
             return pa.array([made.as_py()], self.returns)
         if self.aggregate:
-            return pa.array([made.item() if hasattr(made, "item") else made], self.returns)
+            value = made.item() if hasattr(made, "item") else made
+            return pa.array([value], self.returns, from_pandas=self.kind == "pandas")
         return pa.array(made, self.returns, from_pandas=True)
 
 

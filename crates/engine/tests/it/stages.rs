@@ -9,11 +9,11 @@ use rasker_engine::{
 use std::path::PathBuf;
 use std::sync::Arc;
 
-const GO_ON: &dyn Fn() -> bool = &|| true;
+pub const GO_ON: &dyn Fn() -> bool = &|| true;
 
-struct Data {
+pub struct Data {
     folder: PathBuf,
-    context: Context,
+    pub context: Context,
     runner: FragmentRunner,
 }
 
@@ -25,7 +25,7 @@ impl Drop for Data {
 
 impl Data {
     /// Two tables of several files, with missing values, equal keys and text.
-    fn new(name: &str) -> Data {
+    pub fn new(name: &str) -> Data {
         let folder = std::env::temp_dir().join(format!("rasker-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
         let settings = Settings { threads: 2, ..Settings::default() };
@@ -60,18 +60,19 @@ impl Data {
         self.plan(text).collect(GO_ON).unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
-    fn plan(&self, text: &str) -> Query {
+    pub fn plan(&self, text: &str) -> Query {
         let planned = self.context.sql(text, &Parameters::None, GO_ON);
         planned.unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
     /// Runs all tasks of all stages, one after the other.
-    fn in_stages(&self, query: &Query, n: usize) -> Result<(Vec<RecordBatch>, usize)> {
+    pub fn in_stages(&self, query: &Query, n: usize) -> Result<(Vec<RecordBatch>, usize)> {
         let stages = query.stages(n, GO_ON)?;
         let mut written: Vec<Vec<Vec<Bytes>>> = Vec::new();
         for stage in &stages {
-            let fragment = Fragment::new(stage, Vec::new())?.to_bytes();
-            let fragment = Fragment::from_bytes(&fragment)?;
+            let own = Fragment::new(stage, Vec::new())?;
+            let mut fragment = Fragment::from_bytes(&own.to_bytes())?;
+            fragment.functions = own.functions;
             let mut outputs = Vec::new();
             for task in 0..stage.n_tasks {
                 let inputs = stage.inputs.iter().map(|(from, reads)| {
@@ -99,7 +100,7 @@ impl Data {
     }
 }
 
-fn texts(batches: &[RecordBatch]) -> Vec<String> {
+pub fn texts(batches: &[RecordBatch]) -> Vec<String> {
     let options = FormatOptions::default().with_null("-");
     let mut rows = Vec::new();
     for batch in batches {
