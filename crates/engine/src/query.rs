@@ -3,6 +3,7 @@
 use crate::distribute::{Fragment, Stage, split};
 use crate::environment::{Environment, caught};
 use crate::files::{Commit, Staging};
+use crate::gather_groups::without_idle_calls;
 use crate::{EngineError, Kind, Result, hot};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::cast;
@@ -201,7 +202,7 @@ impl Query {
             .build();
         let (plan, keys) = shared_out(&self.plan);
         let physical = async { Ok(state.create_physical_plan(plan).await?) };
-        let mut physical = self.environment.wait(physical, check)?;
+        let mut physical = without_idle_calls(self.environment.wait(physical, check)?)?;
         if let Some(keys) = keys {
             let keys =
                 keys.iter().map(|key| state.create_physical_expr(key.clone(), plan.schema()));

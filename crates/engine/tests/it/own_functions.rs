@@ -50,7 +50,7 @@ fn data(name: &str) -> Data {
 }
 
 /// Each with the stages that call functions, of all stages that three tasks have.
-const QUERIES: [(&str, usize, usize); 12] = [
+const QUERIES: [(&str, usize, usize); 13] = [
     ("SELECT id, twice(amount) FROM orders WHERE id < 50", 1, 1),
     ("SELECT count(*) FROM orders WHERE twice(amount) > 90", 1, 2),
     ("SELECT name, spread(amount), sum(id) FROM orders GROUP BY name", 1, 2),
@@ -63,6 +63,7 @@ const QUERIES: [(&str, usize, usize); 12] = [
     ("SELECT id, spread(amount) OVER (PARTITION BY name) FROM orders WHERE id < 60", 1, 2),
     ("SELECT p.city, spread(o.amount) FROM orders o JOIN places p USING (k) GROUP BY p.city", 1, 3),
     ("SELECT name, max(twice(amount)) FROM orders GROUP BY name", 1, 2),
+    ("SELECT name, max(1 + twice(k)), sum(id) FROM orders GROUP BY name", 1, 2),
 ];
 
 #[test]
