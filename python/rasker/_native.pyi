@@ -1,6 +1,6 @@
 """The extension module: converts, calls, wraps. Not public; `rasker.distributed` is its face."""
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -222,6 +222,43 @@ def running_tasks() -> list[tuple[int, str]]: ...
 # threads and keys of the tasks that run in this process
 def secede() -> None: ...
 def rejoin() -> None: ...
+
+class Parts:
+    """What a task reads of an exchange: read-only views, in the order of part and writer."""
+
+    @property
+    def n_writers(self) -> int: ...
+    @property
+    def start(self) -> int: ...
+    @property
+    def stop(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+    def places(self) -> list[tuple[int, int]]: ...  # number and writer of each part
+    def tables(self) -> list[Any]: ...  # for parts that are Arrow streams
+    def __len__(self) -> int: ...  # parts that are not empty
+    def __getitem__(self, at: int) -> memoryview: ...
+    def __iter__(self) -> Iterator[memoryview]: ...
+
+class Parted:
+    """What a task gives that writes to an exchange: whatever lends the bytes of each part."""
+
+    def __init__(self, parts: Sequence[Any]) -> None: ...
+    def __len__(self) -> int: ...
+
+def exchange(
+    session: Session,
+    write: Callable[..., Parted],
+    args: Sequence[tuple[Any, ...]],
+    read: Callable[[Parts], Any],
+    ranges: Sequence[tuple[int, int]],
+) -> list[Any]: ...  # a writer for each of `args`, a future of a reader for each of `ranges`
+
+class SqlFragment:
+    def __init__(
+        self, code: bytes, functions: Sequence[tuple[str, Callable[..., Any], Any, bool]]
+    ) -> None: ...
+    def __call__(self, partition: int, *inputs: Parts) -> Parted: ...
 
 class SqlQuery:
     def schema(self) -> Any: ...

@@ -22,9 +22,8 @@ use datafusion::logical_expr::{
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
-use parking_lot::Mutex;
 use rasker_io::{Location, StoreOptions};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 const CATALOG: &str = "rasker";
@@ -69,13 +68,9 @@ pub struct TableEntry {
 pub struct Context {
     environment: Arc<Environment>,
     session: SessionContext,
-    /// Names of functions that only this process has.
-    own_functions: Arc<OwnNames>,
     /// Held while files that a statement names are tables.
     passing: tokio::sync::Mutex<()>,
 }
-
-pub(crate) type OwnNames = Mutex<HashSet<String>>;
 
 /// Who makes the rows of statements that are run at once.
 pub struct Rows<'a> {
@@ -128,8 +123,7 @@ impl Context {
         functions::scalars().iter().for_each(|function| session.register_udf((**function).clone()));
         let ours = functions::aggregates();
         ours.iter().for_each(|function| session.register_udaf((**function).clone()));
-        let (own_functions, passing) = Default::default();
-        Context { environment, session, own_functions, passing }
+        Context { environment, session, passing: Default::default() }
     }
 
     /// What fragments are decoded with: the functions of this context, one partition at a time.
@@ -148,10 +142,6 @@ impl Context {
 
     pub(crate) fn session(&self) -> &SessionContext {
         &self.session
-    }
-
-    pub(crate) fn own_functions(&self) -> &OwnNames {
-        &self.own_functions
     }
 
     pub fn environment(&self) -> &Arc<Environment> {
@@ -275,7 +265,6 @@ impl Context {
         };
         let plan = self.with_rows(plan, rows)?;
         let query = self.environment.wait(self.act(plan), rows.check)?;
-        let query = query.knowing(self.own_functions.clone());
         match query.is_eager() {
             true => {
                 let made = rows.of(&query)?;
@@ -295,7 +284,7 @@ impl Context {
             return Ok(LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)));
         }
         let query = Query::new(self.environment.clone(), self.state(), (*create.input).clone());
-        let made = rows.of(&query.knowing(self.own_functions.clone()))?;
+        let made = rows.of(&query)?;
         let schema = create.input.schema().inner().clone();
         let made = made.into_iter().map(|batch| plain(batch, &schema));
         let made = MemTable::try_new(schema.clone(), vec![made.collect::<Result<_>>()?])?;
@@ -479,7 +468,7 @@ impl Context {
             to.partition_by,
         )?;
         let copy = self.environment.wait(self.act(copy.build()?), rows.check)?;
-        let written = rows.of(&copy.knowing(self.own_functions.clone()))?;
+        let written = rows.of(&copy)?;
         let count = written.first().filter(|batch| batch.num_rows() > 0).map(|batch| {
             batch.column(0).as_primitive::<datafusion::arrow::datatypes::UInt64Type>().value(0)
         });

@@ -7,6 +7,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
 use crate::distribute::BringTogether;
+use crate::gather_groups::GatherGroups;
 use crate::join::SpillJoin;
 use crate::join_order::JoinOrder;
 use crate::local_reader::LocalRead;
@@ -29,7 +30,7 @@ pub fn planning_rules() -> Vec<Rule> {
 
 /// DataFusion's rules, and after its choice of join sides the order of joins and what is `next`.
 fn datafusions(mut next: Option<Rule>) -> Vec<Rule> {
-    let mut all = Vec::new();
+    let mut all = vec![Arc::new(GatherGroups) as Rule];
     for rule in PhysicalOptimizer::new().rules {
         let selects_sides = rule.name() == "join_selection";
         all.push(rule);

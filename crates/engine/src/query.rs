@@ -1,10 +1,9 @@
 //! A statement that is planned: its columns, its rows, its explanation.
 
-use crate::context::OwnNames;
 use crate::distribute::{Fragment, MemoryTables, Reads, Stage, split};
 use crate::environment::{Environment, caught};
 use crate::files::{Commit, Staging, by_tasks};
-use crate::own_functions::calls_one_of;
+use crate::gather_groups::without_idle_calls;
 use crate::{EngineError, Kind, Result, hot};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use datafusion::arrow::compute::cast;
@@ -37,8 +36,6 @@ pub struct Query {
     environment: Arc<Environment>,
     state: SessionState,
     plan: LogicalPlan,
-    /// Names of functions that other processes do not have.
-    own_functions: Arc<OwnNames>,
     /// Where files are written before they appear.
     staging: Option<Staging>,
     /// The answer of a statement that was run at once.
@@ -51,24 +48,12 @@ impl Query {
         state: SessionState,
         plan: LogicalPlan,
     ) -> Query {
-        Query { environment, state, plan, staging: None, own_functions: Arc::default(), done: None }
+        Query { environment, state, plan, staging: None, done: None }
     }
 
     pub(crate) fn nothing(environment: Arc<Environment>, state: SessionState) -> Query {
         let plan = LogicalPlanBuilder::empty(false).build().expect("nothing can be planned");
-        Query {
-            environment,
-            state,
-            plan,
-            staging: None,
-            own_functions: Arc::default(),
-            done: Some(Arc::default()),
-        }
-    }
-
-    pub(crate) fn knowing(mut self, own_functions: Arc<OwnNames>) -> Query {
-        self.own_functions = own_functions;
-        self
+        Query { environment, state, plan, staging: None, done: Some(Arc::default()) }
     }
 
     /// The same, writing files aside first.
@@ -174,7 +159,6 @@ impl Query {
         let explained = Query {
             plan,
             staging: None,
-            own_functions: Arc::default(),
             done: None,
             environment: self.environment.clone(),
             state: self.state.clone(),
@@ -236,11 +220,6 @@ impl Query {
     /// [`crate::Kind::Unsupported`] for what only one process can run.
     pub fn stages(&self, n: usize, check: &dyn Fn() -> bool) -> Result<Stages> {
         travels(&self.plan)?;
-        let is_own = |name: &str| self.own_functions.lock().contains(name);
-        if let Some(name) = calls_one_of(&self.plan, &is_own)? {
-            let text = format!("the function {name} is one of this process only");
-            return Err(EngineError::new(Kind::Unsupported, text));
-        }
         // The catalog is there, and would be made anew, empty.
         let mut config = self.state.config().clone().with_create_default_catalog_and_schema(false);
         let options = config.options_mut();
@@ -260,7 +239,7 @@ impl Query {
             .build();
         let (plan, keys) = shared_out(&self.plan);
         let physical = async { Ok(state.create_physical_plan(plan).await?) };
-        let mut physical = self.environment.wait(physical, check)?;
+        let mut physical = without_idle_calls(self.environment.wait(physical, check)?)?;
         if let Some(keys) = keys {
             let keys =
                 keys.iter().map(|key| state.create_physical_expr(key.clone(), plan.schema()));

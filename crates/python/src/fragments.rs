@@ -1,5 +1,6 @@
 //! Fragments of queries as native tasks: run on a worker's compute threads, without Python.
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3_arrow::PyTable;
@@ -7,7 +8,7 @@ use rasker_engine::arrow::buffer::Buffer;
 use rasker_engine::{
     EngineError, Environment, Fragment, FragmentRunner, Kind, Reservations, Settings, batches_of,
 };
-use rasker_exchange::{Layout, bytes_of as parted_bytes, cut};
+use rasker_exchange::{Layout, PartsRead, bytes_of as parted_bytes, cut};
 use rasker_graph::{Blob, PartRange, Template, TemplateId};
 use rasker_protocol::{Failure, Value};
 use rasker_runtime::{Budget, NativeCall, NativeContext, NativeInput, NativeRunner, bytes_of};
@@ -63,11 +64,7 @@ impl FragmentTasks {
             let NativeInput::Parts(read) = input else {
                 return Err(damaged("a fragment was given a value to read"));
             };
-            let mut of_writers = vec![bytes::Bytes::new(); read.n_writers as usize];
-            for part in &read.parts {
-                of_writers[part.writer as usize] = part.data.clone();
-            }
-            Ok(of_writers)
+            Ok(of_writers(read))
         };
         let inputs = call.inputs.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let memory: Arc<dyn Reservations> = Arc::new(Account(context.budget().clone()));
@@ -96,6 +93,15 @@ impl NativeRunner for FragmentTasks {
             }
         })
     }
+}
+
+/// One part of each writer; nothing of those that wrote nothing to it.
+pub fn of_writers(read: &PartsRead) -> Vec<Bytes> {
+    let mut found = vec![Bytes::new(); read.n_writers as usize];
+    for part in &read.parts {
+        found[part.writer as usize] = part.data.clone();
+    }
+    found
 }
 
 /// A worker's budget, as the engine asks it.
@@ -158,7 +164,11 @@ pub fn is_rows(bytes: &[u8]) -> bool {
 pub fn to_table<'py>(py: Python<'py>, blob: &Blob) -> PyResult<Bound<'py, PyAny>> {
     let value = Value::Encoded { blob: blob.clone(), nbytes: 0 };
     let rows = cut(&value, PartRange::one(0)).and_then(|piece| parted_bytes(&piece.data));
-    let part = rows.map_err(|_| crate::compact::damaged())?;
+    table_of(py, rows.map_err(|_| crate::compact::damaged())?)
+}
+
+/// An Arrow stream as a `pyarrow.Table`, where it lies.
+pub fn table_of(py: Python<'_>, part: Bytes) -> PyResult<Bound<'_, PyAny>> {
     let (schema, batches) = batches_of(part).map_err(|error| crate::sql::raised(py, &error))?;
     PyTable::try_new(batches, schema)?.into_pyarrow(py)
 }

@@ -1,22 +1,22 @@
 //! The table engine as Python sees it: tables in and out through the Arrow PyCapsule interface.
 
+use crate::functions::own_function;
 use crate::handle::{Handle, KeyName};
 use crate::session::Session;
+use crate::stages::enter;
 use crate::tables::Tables;
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
-use pyo3_arrow::{PyArray, PyRecordBatchReader, PySchema, PyTable};
-use rasker_client::NewTask;
-use rasker_engine::arrow::array::{ArrayRef, RecordBatch, RecordBatchReader};
+use pyo3::types::PyList;
+use pyo3_arrow::{PyRecordBatchReader, PySchema, PyTable};
+use rasker_engine::arrow::array::{RecordBatch, RecordBatchReader};
 use rasker_engine::arrow::datatypes::SchemaRef;
 use rasker_engine::arrow::error::ArrowError;
 use rasker_engine::{
-    Batches, Context, EngineError, FilesOptions, Fragment, Kind, Parameters, Query, Reads, Rows,
-    ScalarValue, Settings, Signature, Stage, Stages, TextKind, WriteOptions, text_of,
+    Batches, Context, EngineError, FilesOptions, Kind, Parameters, Query, Rows, ScalarValue,
+    Settings, Stage, Stages, TextKind, WriteOptions, text_of,
 };
-use rasker_graph::{Key, PartRange, TaskId, Template, TemplateId, TemplateKind};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -59,7 +59,12 @@ pub fn class_of(kind: Kind) -> (&'static str, &'static str) {
     }
 }
 
+/// What Python raises; what a function of a statement raised is raised as it was.
 pub fn raised(py: Python<'_>, error: &EngineError) -> PyErr {
+    let cause = error.cause.as_ref().and_then(|cause| cause.downcast_ref::<PyErr>());
+    if let Some(cause) = cause {
+        return cause.clone_ref(py);
+    }
     let (module, name) = class_of(error.kind);
     let class = py.import(module).and_then(|module| module.getattr(name));
     match class.and_then(|class| class.call1((&error.text,))) {
@@ -149,26 +154,8 @@ impl SqlContext {
         schema: PySchema,
         is_aggregate: bool,
     ) -> PyResult<()> {
-        let schema = schema.into_inner();
-        let mut kinds: Vec<_> =
-            schema.fields().iter().map(|field| field.data_type().clone()).collect();
-        let Some(gives) = kinds.pop() else {
-            return Err(PyValueError::new_err("a function gives something"));
-        };
-        let _ = py;
-        let own = name.clone();
-        let call = move |columns: &[ArrayRef]| {
-            Python::attach(|py| call_python(py, &function, columns)).map_err(|error| {
-                let text = Python::attach(|py| error.value(py).to_string());
-                EngineError::new(Kind::Data, format!("the function {own} failed: {text}"))
-            })
-        };
-        let signature = Signature { name, takes: kinds, gives };
-        match is_aggregate {
-            true => self.0.create_aggregate(signature, Arc::new(call)),
-            false => self.0.create_scalar(signature, Arc::new(call)),
-        }
-        Ok(())
+        let function = own_function(name, function, schema, is_aggregate)?;
+        self.0.create_function(function).map_err(|error| raised(py, &error))
     }
 
     fn drop_table(&self, py: Python<'_>, name: &str) -> PyResult<()> {
@@ -238,16 +225,6 @@ fn made_elsewhere(elsewhere: &Py<PyAny>, query: &Query, tables: &Arc<Tables>) ->
         stages.give_up();
     }
     made.map(|rows| rows.map(|rows| (rows, stages)))
-}
-
-fn call_python(py: Python<'_>, function: &Py<PyAny>, columns: &[ArrayRef]) -> PyResult<ArrayRef> {
-    let column = |array: &ArrayRef| {
-        let array = PyArray::from_array_ref(array.clone());
-        Ok(array.to_pyarrow(py)?.unbind())
-    };
-    let columns = columns.iter().map(column).collect::<PyResult<Vec<_>>>()?;
-    let made = function.bind(py).call1(PyTuple::new(py, columns)?)?;
-    Ok(made.extract::<PyArray>()?.into_inner().0)
 }
 
 /// Pairs of a kind and a value, as `rasker.sql` makes them of Python's values.
@@ -357,15 +334,7 @@ impl SqlQuery {
         })?;
         let Some((fragments, stages)) = entered else { return Ok(None) };
         *self.entered.lock() = Some(stages);
-        let work = |(fragment, stage): (Option<Fragment>, Stage)| {
-            let writers = match &stage.given {
-                Some(given) => Work::Holds(self.tables.brought(py, session, given)?),
-                None => Work::Runs(template_of(fragment)),
-            };
-            Ok((writers, stage))
-        };
-        let work = fragments.into_iter().map(work).collect::<PyResult<Vec<_>>>()?;
-        let ids = enter(session, &work);
+        let ids = enter(py, session, fragments, &self.tables)?;
         let futures = PyList::empty(py);
         for (task, key) in ids {
             let handle = Handle::new(session.clone(), task, key, KeyName::Call("sql".into()));
@@ -398,74 +367,6 @@ impl SqlQuery {
     fn explain(&self, py: Python<'_>, analyze: bool, verbose: bool) -> PyResult<String> {
         apart(py, |go_on| self.query.explain(analyze, verbose, go_on))
     }
-}
-
-/// What stands for a stage.
-enum Work {
-    Runs(Template),
-    /// Values that workers hold already.
-    Holds(Vec<TaskId>),
-}
-
-fn template_of(fragment: Option<Fragment>) -> Template {
-    let code = fragment.map(|fragment| fragment.to_bytes()).unwrap_or_default();
-    let hash = blake3::hash(&code);
-    let id = u128::from_le_bytes(hash.as_bytes()[..16].try_into().expect("sixteen"));
-    let (id, kind, name) = (TemplateId(id), TemplateKind::Native, "sql".into());
-    Template { id, kind, name, code: code.into() }
-}
-
-/// Enters the tasks of all stages; those of the last one are wanted.
-fn enter(session: &Session, work: &[(Work, Stage)]) -> Vec<(TaskId, Key)> {
-    session.inner().with(|machine, _| {
-        let mut outputs: Vec<Output> = Vec::new();
-        for (at, (what, stage)) in work.iter().enumerate() {
-            let template = match what {
-                Work::Runs(template) => template,
-                Work::Holds(values) => {
-                    let exchange = Some(machine.exchange(session.new_key(), values));
-                    outputs.push(Output { tasks: Vec::new(), exchange });
-                    continue;
-                }
-            };
-            machine.add_template(template.clone());
-            let template = template.id;
-            let is_last = at + 1 == work.len();
-            let dependencies: Vec<TaskId> =
-                stage.inputs.iter().filter_map(|(from, _)| outputs[*from].exchange).collect();
-            let mut tasks = Vec::with_capacity(stage.n_tasks as usize);
-            for partition in 0..stage.n_tasks {
-                let part = |(place, (from, reads)): (usize, &(usize, Reads))| {
-                    let part = reads.part_of(partition, work[*from].1.n_parts);
-                    (place as u32, PartRange::one(part))
-                };
-                let reads: Vec<_> = stage.inputs.iter().enumerate().map(part).collect();
-                let key = session.new_key();
-                let new = NewTask {
-                    key,
-                    name: None,
-                    template,
-                    args: &partition.to_le_bytes(),
-                    blob: None,
-                    dependencies: &dependencies,
-                    options: None,
-                    fused: &[],
-                };
-                tasks.push((machine.submit_reader(new, &reads, is_last), key));
-            }
-            let writers: Vec<TaskId> = tasks.iter().map(|(task, _)| *task).collect();
-            let exchange = (!is_last).then(|| machine.exchange(session.new_key(), &writers));
-            outputs.push(Output { tasks, exchange });
-        }
-        outputs.pop().map(|last| last.tasks).unwrap_or_default()
-    })
-}
-
-/// What a stage was entered as.
-struct Output {
-    tasks: Vec<(TaskId, Key)>,
-    /// What later stages read it through; none of the last one.
-    exchange: Option<TaskId>,
 }
 
 struct Reader {

@@ -216,9 +216,10 @@ impl Executor {
         let mut inputs = Vec::new();
         let mut arg = 0;
         let is_native = self.kind == TemplateKind::Native;
-        let mut n_objects = 0;
+        let (mut n_objects, mut n_uncut) = (0, 0);
         let mut take = |given: &Given| {
             n_objects += u32::from(matches!(given, Given::Value(Value::Object { .. })));
+            n_uncut += u32::from(has_object(given));
             match self.given(given) {
                 Some(values) => inputs.extend(values),
                 None => {
@@ -243,6 +244,9 @@ impl Executor {
         }
         if is_native && n_objects > 0 {
             self.complaints.push(format!("native {task:?} is given an object"));
+        }
+        if n_uncut > 0 {
+            self.complaints.push(format!("{task:?} is to read parts of an object"));
         }
         (arg, inputs)
     }
@@ -346,4 +350,10 @@ fn split_front(calls: &mut ExecutorCalls, count: u32) -> ExecutorCalls {
         }
     }
     front
+}
+
+/// Whether parts are to be cut out of an object, of which nobody but Python knows any bytes.
+fn has_object(given: &Given) -> bool {
+    let Given::Parts { written, .. } = given else { return false };
+    written.iter().any(|written| matches!(written, Written::Whole(Value::Object { .. })))
 }

@@ -38,6 +38,7 @@ pub const MUTANTS: &[&str] = &[
     "moved-part-not-told",
     "moved-value-not-told",
     "newcomer-not-announced",
+    "parts-of-object-given",
     "pinned-value-dropped",
     "quarantine-not-alone",
     "queue-of-lost-worker-forgotten",

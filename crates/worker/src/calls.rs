@@ -25,10 +25,6 @@ impl Worker {
         if !self.options.runs.has(kind) {
             return self.refuse(&calls, format!("it was given to a worker that runs no {kind:?}"));
         }
-        if kind == TemplateKind::Python && !calls.reads.is_empty() {
-            let why = "an exchange is read by native tasks only, until Python can read parts";
-            return self.refuse(&calls, why.to_owned());
-        }
         if self.labels.len() > 4096 {
             self.labels.pop_first();
         }

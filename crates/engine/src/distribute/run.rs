@@ -70,6 +70,9 @@ impl FragmentRunner {
                 .with_memory_pool(Arc::new(AskingPool::new(memory)));
             context = context.with_runtime(resources.build_arc()?);
         }
+        for function in &fragment.functions {
+            function.register(&mut context)?;
+        }
         let context = Arc::new(context);
         let plan = fragment.plan(&context)?;
         let (plan, keys) = shared_out(plan);
