@@ -4,6 +4,7 @@ use crate::dialect::{self, Rewritten};
 use crate::environment::{Environment, Settings};
 use crate::files::{FileTable, FilesOptions, Staging, is_place};
 use crate::query::{Query, plain};
+use crate::rows::Rows;
 use crate::{EngineError, Kind, Result, functions, hot, names};
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::SchemaRef;
@@ -70,35 +71,6 @@ pub struct Context {
     session: SessionContext,
     /// Held while files that a statement names are tables.
     passing: tokio::sync::Mutex<()>,
-}
-
-/// Who makes the rows of statements that are run at once.
-pub struct Rows<'a> {
-    /// Asked now and then whether to go on.
-    pub check: &'a dyn Fn() -> bool,
-    /// Makes them elsewhere; gives nothing for what only this process can run.
-    #[allow(clippy::type_complexity)] // It is one function, and named once.
-    pub elsewhere: Option<&'a dyn Fn(&Query) -> Result<Option<Vec<RecordBatch>>>>,
-}
-
-impl<'a> Rows<'a> {
-    /// They are made here.
-    pub fn here(check: &'a dyn Fn() -> bool) -> Rows<'a> {
-        Rows { check, elsewhere: None }
-    }
-
-    fn are_elsewhere(&self) -> bool {
-        self.elsewhere.is_some()
-    }
-
-    fn of(&self, query: &Query) -> Result<Vec<RecordBatch>> {
-        if let Some(elsewhere) = self.elsewhere
-            && let Some(rows) = elsewhere(query)?
-        {
-            return Ok(rows);
-        }
-        query.collect(self.check)
-    }
 }
 
 impl Context {

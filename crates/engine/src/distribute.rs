@@ -5,10 +5,10 @@
 //!                      └ Fragment (bytes, once per worker) ─► run(partition, inputs) ─► parts
 //! ```
 //!
-//! A stage's plan keeps all its partitions; a task runs one of them, as if there were no other. Leaves that read other
-//! stages are [`TaskInput`]s, which are given their bytes when the task runs. So a task's rows
-//! depend on the fragment, the partition and the inputs alone, and a task that is run again gives
-//! the same rows.
+//! A stage's plan keeps all its partitions; a task runs one of them, as if there were no other.
+//! Leaves that read other stages are [`TaskInput`]s, which are given their bytes when the task
+//! runs. So a task's rows depend on the fragment, the partition and the inputs alone, and a task
+//! that is run again gives the same rows.
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;

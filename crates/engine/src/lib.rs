@@ -26,8 +26,8 @@
 //!   same plan each time (guarded by
 //!   `every_query_gives_the_same_rows_with_and_without_the_rules`,
 //!   `a_plan_is_the_same_each_time_it_is_made`).
-//! - A task does nothing for the partitions of others, also when it goes to disk, and what it writes
-//!   appears once however often it runs (guarded by
+//! - A task does nothing for the partitions of others, also when it goes to disk, and what it
+//!   writes appears once however often it runs (guarded by
 //!   `joins_of_which_some_tasks_go_to_disk_give_each_row_once`,
 //!   `what_tasks_write_appears_once_however_often_they_run`).
 //! - A stage that calls functions of the caller names them, and no other stage needs them
@@ -57,10 +57,11 @@ mod names;
 mod own_functions;
 mod query;
 mod row_filter;
+mod rows;
 mod selectivity;
 mod text;
 
-pub use context::{Context, Parameters, Rows, TableEntry, WriteOptions};
+pub use context::{Context, Parameters, TableEntry, WriteOptions};
 pub use datafusion::arrow;
 pub use datafusion::common::ScalarValue;
 pub use distribute::{
@@ -71,4 +72,5 @@ pub use error::{EngineError, Kind, Result};
 pub use files::{FilesOptions, FormatOptions};
 pub use own_functions::{ColumnCall, OwnFunction, Signature};
 pub use query::{Batches, Query, Stages};
+pub use rows::Rows;
 pub use text::{TextKind, text_of};

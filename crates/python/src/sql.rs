@@ -172,8 +172,8 @@ impl SqlContext {
         self.0.schema_of(name).map(PySchema::new).map_err(|error| raised(py, &error))
     }
 
-    /// `elsewhere` is given each `SqlQuery` that is to be run at once, and gives its rows, or `None`
-    /// where they are to be made here.
+    /// `elsewhere` is given each `SqlQuery` that is to be run at once, and gives its rows, or
+    /// `None` where they are to be made here.
     fn sql(
         &self,
         py: Python<'_>,
