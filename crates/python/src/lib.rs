@@ -32,6 +32,7 @@ mod fragments;
 mod gather;
 mod graph;
 mod handle;
+mod lifetime;
 mod nodes;
 mod pickle;
 mod requests;

@@ -115,9 +115,24 @@ impl Scheduler {
         wrong
     }
 
+    /// Errands that wait for copies, or for workers to have nothing in hand: for simulation.
+    pub fn n_errands(&self) -> usize {
+        self.errands.len()
+    }
+
     /// Whether a worker is not heard of: for simulation.
     pub fn is_suspect(&self, id: WorkerId) -> bool {
         self.worker(id).is_some_and(|worker| worker.is_suspect)
+    }
+
+    /// Whether a worker is there, as far as is known: for simulation.
+    pub fn counts(&self, id: WorkerId) -> bool {
+        self.worker(id).is_some()
+    }
+
+    /// Whether a task failed as a value was lost: for simulation.
+    pub fn is_given_up(&self, id: TaskId) -> bool {
+        self.table.find(id).is_some_and(|task| self.is_lost(task))
     }
 
     /// Whether executors died under a task: for simulation.

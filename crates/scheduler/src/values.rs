@@ -1,11 +1,12 @@
 //! Values in more than one place: copies, the loss of a holder, and what a worker that comes back
 //! still has.
 
-use crate::scheduler::Scheduler;
-use crate::table::{State, TaskRef};
+use crate::scheduler::{Scheduler, Step};
+use crate::story::Moment;
+use crate::table::{State, TaskList, TaskRef};
 use rasker_graph::{Run, TaskId};
 use rasker_protocol::probe::{mutant, sometimes};
-use rasker_protocol::{Source, WorkerId};
+use rasker_protocol::{FailureKind, Source, WorkerId};
 use smallvec::SmallVec;
 
 pub(crate) type Holders = SmallVec<[WorkerId; 4]>;
@@ -21,17 +22,23 @@ impl Scheduler {
         holders
     }
 
+    /// Those holders that are heard of, if there are any.
+    pub(crate) fn heard_holders_of(&self, task: TaskRef) -> Holders {
+        let mut holders = self.holders_of(task);
+        let is_heard = |id: &WorkerId| !self.worker(*id).is_some_and(|w| w.is_suspect);
+        if holders.iter().any(is_heard) {
+            holders.retain(|id| is_heard(id));
+        }
+        holders
+    }
+
     /// Where a worker is to get a value: readers of a value with copies spread over them, and
     /// keep clear of holders that are not heard of.
     pub(crate) fn source_for(&self, task: TaskRef, reader: WorkerId) -> Option<Source> {
         let State::Memory { holder, nbytes } = self.state(task) else { return None };
         let mut worker = holder;
         if !self.table.replicas.is_empty() || self.n_sidelined > 0 {
-            let mut holders = self.holders_of(task);
-            let is_heard = |id: &WorkerId| !self.worker(*id).is_some_and(|w| w.is_suspect);
-            if holders.iter().any(is_heard) {
-                holders.retain(|id| is_heard(id));
-            }
+            let holders = self.heard_holders_of(task);
             worker = holders[(reader.0 + task.index) as usize % holders.len()];
         }
         Some(Source { run: self.table.id(task).run(), worker, nbytes: nbytes as u64 })
@@ -62,7 +69,9 @@ impl Scheduler {
     fn add_replica(&mut self, task: TaskRef, worker: WorkerId) {
         if !self.is_held_by(task, worker) {
             self.table.replicas.entry(task).or_default().push(worker);
+            self.note(task, Moment::Copied, worker);
         }
+        self.transfer_ended(task, worker);
         self.errand_copied(task, worker);
     }
 
@@ -103,8 +112,50 @@ impl Scheduler {
                 self.finish(task, worker, nbytes);
                 self.report(task);
             }
+            State::Failed { .. } if self.is_lost(task) && !mutant("found-value-freed") => {
+                self.find_again(task, worker, nbytes);
+            }
             // Nobody needs it.
             _ => self.free_at(worker, id),
+        }
+    }
+
+    /// Whether the task failed because a value without a recipe was lost: its own, or an input's.
+    pub(crate) fn is_lost(&self, task: TaskRef) -> bool {
+        let State::Failed { failure } = self.state(task) else { return false };
+        self.failure(failure).kind == FailureKind::Lost
+    }
+
+    /// A value that was given up is there after all: its future has it from now on, and what had
+    /// failed for want of it is made, as far as it is wanted still.
+    fn find_again(&mut self, task: TaskRef, worker: WorkerId, nbytes: f32) {
+        sometimes("a lost value was found again");
+        let mut again: Vec<TaskRef> = Vec::new();
+        let mut open = vec![task];
+        while let Some(found) = open.pop() {
+            if !self.is_lost(found) {
+                continue;
+            }
+            self.set(found, State::Released);
+            self.table.task_mut(found).attempt += 1;
+            again.push(found);
+            let mut dependents = TaskList::new();
+            self.table.dependents(found, &mut dependents);
+            open.extend(dependents);
+        }
+        // Nothing waits for it: what would have failed with it.
+        self.set(task, State::Memory { holder: worker, nbytes });
+        self.note(task, Moment::Found, worker);
+        self.todo.push(Step::Consider(task));
+        self.report(task);
+        // Those that nobody wants are made on the way to those that somebody does.
+        for failed in again.into_iter().skip(1) {
+            if self.table.task(failed).is_wanted() {
+                self.tell_wanting(failed, |client, run| client.tell_pending(run));
+                self.todo.push(Step::Compute(failed));
+            } else {
+                self.todo.push(Step::Consider(failed));
+            }
         }
     }
 }

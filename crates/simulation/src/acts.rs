@@ -456,6 +456,7 @@ impl User {
             Query::HasWhat,
             Query::Processing,
             Query::Explain(key),
+            Query::Story(vec![key]),
             Query::CallStack,
         ];
         let query = scene.random.pick(&queries).clone();

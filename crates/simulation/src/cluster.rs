@@ -12,8 +12,11 @@ impl World {
     pub fn scheduler_handles(&mut self, event: SchedulerEvent) -> Result<(), String> {
         let is_turn = matches!(event, SchedulerEvent::Turn);
         let now = self.now + self.options.clock_shift_ns;
+        let found = self.found_again(&event);
+        self.note_orphans(&event);
         let (heard, n_stale) = (Heard::of(&event), self.scheduler.n_stale());
         self.scheduler.handle(now, event, &mut self.scheduler_out);
+        self.check_found(&found);
         if let Some(heard) = heard {
             self.note_values(heard, self.scheduler.n_stale() == n_stale);
         }

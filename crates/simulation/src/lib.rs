@@ -163,6 +163,9 @@ fn nothing_is_left(world: &World) -> Result<(), String> {
     if world.scheduler.n_tasks() > 0 {
         return Err(format!("the scheduler still has {} tasks", world.scheduler.n_tasks()));
     }
+    if world.scheduler.n_errands() > 0 {
+        return Err(format!("{} errands never end (28)", world.scheduler.n_errands()));
+    }
     for user in &world.users {
         if user.client.n_pending() > 0 || user.actions.iter().any(|a| matches!(a, Action::Send(_)))
         {

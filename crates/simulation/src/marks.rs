@@ -3,6 +3,7 @@
 /// Every mark there is: those of the simulator, and those of the machines (`probe::sometimes`).
 pub const MARKS: &[&str] = &[
     "a call ended beside a value of an earlier attempt",
+    "a call ended that had been cancelled",
     "a call named an exchange that its worker did not know",
     "a call raised",
     "a call read what it had submitted",
@@ -31,11 +32,13 @@ pub const MARKS: &[&str] = &[
     "a late message was dropped",
     "a late value met a later attempt on the same worker",
     "a link was slow",
+    "a lost value was found again",
     "a lost worker spoke",
     "a map over a map was submitted",
     "a map was submitted",
     "a message was lost with its connection",
     "a page was submitted",
+    "a reader was sent to one that was about to have the value",
     "a ready task lost an input",
     "a result was under way when its future was cancelled",
     "a retry came after another's",
@@ -88,5 +91,6 @@ pub const MARKS: &[&str] = &[
     "tasks were sent as a run",
     "the cluster was restarted",
     "values went with an executor",
+    "values were put on a worker that was about to end",
     "values were scattered",
 ];

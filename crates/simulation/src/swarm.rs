@@ -55,6 +55,8 @@ knobs! {
     rejoin,
     /// What runs natively, and percent of workers that run only one kind of task.
     native, lacking, exchange,
+    /// Whether readers are spread over those that are about to have a value.
+    spread,
 }
 
 impl Swarm {
@@ -132,6 +134,7 @@ impl Swarm {
         swarm.native = on(40, 3);
         swarm.lacking = on(40, 60);
         swarm.exchange = on(45, 4);
+        swarm.spread = on(50, 1);
         swarm
     }
 }

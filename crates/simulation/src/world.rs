@@ -141,6 +141,7 @@ pub(crate) struct World {
 
 impl World {
     pub fn new(scenario: &Scenario, options: &Options) -> World {
+        let world_spreads = scenario.swarm.spread > 0;
         let mut world = World {
             random: scenario.random(),
             swarm: scenario.swarm.clone(),
@@ -154,6 +155,7 @@ impl World {
             scheduler: Scheduler::new(SchedulerOptions {
                 suspect_after_ns: 2_000_000_000,
                 lost_after_ns: 5_000_000_000,
+                spread_nbytes: if world_spreads { 1 } else { u64::MAX },
                 ..SchedulerOptions::default()
             }),
             is_turn_due: false,

@@ -182,7 +182,7 @@ impl Worker {
             Event::ReaderLeft { reader } => {
                 self.requests.retain(|_, request| request.reader != reader);
             }
-            Event::Fetched { worker, values } => self.on_fetched(worker, values),
+            Event::Fetched { worker, values } => self.on_fetched(worker, values, out),
             Event::Pieces { request, pieces } => self.on_pieces(request, pieces, out),
             Event::Spilled { record, nbytes, result } => {
                 self.on_spilled(record, nbytes, result, out)
@@ -197,7 +197,7 @@ impl Worker {
                 let status = self.status(if is_on { used } else { memory_nbytes });
                 out.push(Action::ToScheduler(FromWorker::Status(status)));
             }
-            Event::SchedulerLost => self.part(),
+            Event::SchedulerLost => self.part(out),
             Event::Joined { is_same_epoch } => self.rejoin(is_same_epoch, out),
             Event::Turn => self.turn(out),
         }
