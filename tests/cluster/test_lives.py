@@ -69,9 +69,8 @@ def test_a_worker_retires_at_the_end_of_its_life(programs):
 
 def test_a_worker_begins_anew_at_the_end_of_its_life(programs):
     programs.scheduler()
-    with programs.client(0) as client:
-        worker = programs.worker("--name", "phoenix", "--lifetime", "2s", "--lifetime-restart")
-        client.wait_for_workers(1, timeout=20)
+    worker = programs.worker("--name", "phoenix", "--lifetime", "3s", "--lifetime-restart")
+    with programs.client(1) as client:
         (first,) = client.scheduler_info()["workers"]
         until(lambda: set(client.scheduler_info()["workers"]) - {first})
         assert names_of(client) == {"phoenix"}

@@ -58,6 +58,7 @@ impl Heard {
 /// Events that one task may cost before something goes in circles, on top of a fixed number.
 const EVENTS_PER_TASK: u64 = 400;
 const EVENTS_FIXED: u64 = 150_000;
+const EVENTS_PER_LOOK: u64 = 10;
 
 impl World {
     /// Invariants 1 to 5, 17 and 20, recounted by the scheduler itself.
@@ -79,7 +80,8 @@ impl World {
     /// Invariant 29: events are bounded by the work there is.
     pub fn check_pace(&self) -> Result<(), String> {
         let entered = self.oracle.n_nodes() + self.users.len() as u64;
-        let most = (EVENTS_FIXED + EVENTS_PER_TASK * entered).min(self.options.events_max);
+        let most = EVENTS_FIXED + EVENTS_PER_TASK * entered + EVENTS_PER_LOOK * self.n_looks;
+        let most = most.min(self.options.events_max);
         if self.n_handled > most {
             let unmet = self.unmet().unwrap_or_default();
             return Err(format!("still busy after {} events (29); {unmet}", self.n_handled));

@@ -26,7 +26,7 @@
 //!   (guarded by `scenarios_that_once_failed_pass`).
 //!
 //! Reading order: `swarm`, `scenario`, `oracle`, `executor`, `user`, `acts`, `pages`, `exchanges`,
-//! `world`, `cluster`, `faults`, `rejoin`, `audit`, `shrink`, `marks`, `mutants`; then
+//! `world`, `cluster`, `memory`, `faults`, `rejoin`, `audit`, `shrink`, `marks`, `mutants`; then
 //! `fuzz`, which tells single machines anything.
 
 mod acts;
@@ -37,6 +37,7 @@ mod executor;
 mod faults;
 pub mod fuzz;
 pub mod marks;
+mod memory;
 pub mod mutants;
 mod oracle;
 mod pages;
@@ -175,6 +176,9 @@ fn nothing_is_left(world: &World) -> Result<(), String> {
     for (id, node) in world.workers.iter().filter(|(_, node)| node.is_there) {
         if !node.machine.is_idle() {
             return Err(format!("{id:?} is not idle: {}", node.machine.leftovers()));
+        }
+        if !node.disk.is_empty() {
+            return Err(format!("{id:?} has left records on its disk (11)"));
         }
         if let Some(executor) = node.executors.values().find(|executor| !executor.is_empty()) {
             return Err(format!("an executor of {id:?} still has {}", executor.leftovers()));

@@ -43,6 +43,8 @@ impl World {
                 return None;
             }
             Event::Worker(id, event) => Event::Worker(self.now_called(id), event),
+            Event::Measures(id) => Event::Measures(self.now_called(id)),
+            Event::WorkerTicks(id) => Event::WorkerTicks(self.now_called(id)),
             Event::WorkerTurn(id) => Event::WorkerTurn(self.now_called(id)),
             Event::Executor(id, executor, message) => {
                 Event::Executor(self.now_called(id), executor, message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from time import time as now_s
 from typing import Any
 
 
@@ -56,7 +56,7 @@ def shape(what: str, answer: Any, argument: Any, address: str) -> Any:
     if what == "explain":
         return f"{answer['state']}: {answer['reason']}"
     if what == "story":
-        now = time.time()
+        now = now_s()
         return [(*row, {}, cause, now - age) for *row, cause, age in answer]
     if what == "call_stack":
         wanted = None if argument is None else set(_texts(argument))
