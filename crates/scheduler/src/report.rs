@@ -233,6 +233,10 @@ impl Scheduler {
         for id in run.tasks() {
             match self.table.find(id) {
                 Some(task) if self.is_held_by(task, worker) => {}
+                // It is to have a copy, and says that it has one when it is asked for it.
+                Some(_) if self.is_to_copy(worker, id) && !mutant("late-value-freed-for-copy") => {
+                    sometimes("a late value was taken for a copy");
+                }
                 Some(task) if self.is_processing_at(task, worker) => {
                     sometimes("a late value met a later attempt on the same worker");
                     self.table.task_mut(task).is_stray = true;

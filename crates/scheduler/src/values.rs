@@ -78,6 +78,18 @@ impl Scheduler {
     /// What a worker that joined again still holds. A task's id is its generation, so a value of
     /// the same id is one that is wanted, or of no use to anybody.
     pub(crate) fn on_inventory(&mut self, worker: WorkerId, held: &[(Run, u64)]) {
+        // Before all others, and all at once: what was lost may be needed together.
+        let mut found: Vec<(TaskRef, f32)> = Vec::new();
+        for &(run, nbytes) in held {
+            let each = nbytes as f32 / run.count.max(1) as f32;
+            let known = self.table.clip(run).into_iter().flat_map(Run::tasks);
+            let known = known.filter_map(|id| self.table.find(id));
+            found.extend(known.filter(|task| self.is_lost(*task)).map(|task| (task, each)));
+        }
+        if !found.is_empty() && !mutant("found-value-freed") {
+            self.find_again(worker, &found);
+            self.settle();
+        }
         for &(run, nbytes) in held {
             let each = nbytes as f32 / run.count.max(1) as f32;
             let Some(known) = self.table.clip(run) else {
@@ -97,6 +109,7 @@ impl Scheduler {
             return self.free_at(worker, id);
         };
         match self.state(task) {
+            // Among them those that were found again just now.
             State::Memory { .. } => self.add_replica(task, worker),
             State::Waiting { .. } | State::Ready => {
                 sometimes("an inventory brought a value that was to be made again");
@@ -112,9 +125,6 @@ impl Scheduler {
                 self.finish(task, worker, nbytes);
                 self.report(task);
             }
-            State::Failed { .. } if self.is_lost(task) && !mutant("found-value-freed") => {
-                self.find_again(task, worker, nbytes);
-            }
             // Nobody needs it.
             _ => self.free_at(worker, id),
         }
@@ -122,34 +132,42 @@ impl Scheduler {
 
     /// Whether the task failed because a value without a recipe was lost: its own, or an input's.
     pub(crate) fn is_lost(&self, task: TaskRef) -> bool {
+        if task.index >= self.table.layer(task.layer).expanded {
+            return false;
+        }
         let State::Failed { failure } = self.state(task) else { return false };
         self.failure(failure).kind == FailureKind::Lost
     }
 
-    /// A value that was given up is there after all: its future has it from now on, and what had
-    /// failed for want of it is made, as far as it is wanted still.
-    fn find_again(&mut self, task: TaskRef, worker: WorkerId, nbytes: f32) {
+    /// Values that were given up are there after all: their futures have them from now on, and
+    /// what had failed for want of them is made, as far as it is wanted still.
+    fn find_again(&mut self, worker: WorkerId, values: &[(TaskRef, f32)]) {
         sometimes("a lost value was found again");
         let mut again: Vec<TaskRef> = Vec::new();
-        let mut open = vec![task];
-        while let Some(found) = open.pop() {
-            if !self.is_lost(found) {
+        let mut open: Vec<TaskRef> = values.iter().map(|(task, _)| *task).collect();
+        while let Some(failed) = open.pop() {
+            if !self.is_lost(failed) {
                 continue;
             }
-            self.set(found, State::Released);
-            self.table.task_mut(found).attempt += 1;
-            again.push(found);
+            self.set(failed, State::Released);
+            self.table.task_mut(failed).attempt += 1;
+            again.push(failed);
             let mut dependents = TaskList::new();
-            self.table.dependents(found, &mut dependents);
+            self.table.dependents(failed, &mut dependents);
             open.extend(dependents);
         }
-        // Nothing waits for it: what would have failed with it.
-        self.set(task, State::Memory { holder: worker, nbytes });
-        self.note(task, Moment::Found, worker);
-        self.todo.push(Step::Consider(task));
-        self.report(task);
+        // Nothing waits for them: what would have has failed with them.
+        for &(task, nbytes) in values {
+            self.set(task, State::Memory { holder: worker, nbytes });
+            self.note(task, Moment::Found, worker);
+            self.todo.push(Step::Consider(task));
+            self.report(task);
+        }
         // Those that nobody wants are made on the way to those that somebody does.
-        for failed in again.into_iter().skip(1) {
+        for failed in again {
+            if matches!(self.state(failed), State::Memory { .. }) {
+                continue;
+            }
             if self.table.task(failed).is_wanted() {
                 self.tell_wanting(failed, |client, run| client.tell_pending(run));
                 self.todo.push(Step::Compute(failed));
