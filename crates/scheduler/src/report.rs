@@ -74,9 +74,7 @@ impl Scheduler {
         let record = layer.task(task.index);
         let is_there = record.state == (State::Processing { worker })
             || mutant("completion-by-key-alone") && record.state.is_processing();
-        let is_last = u32::from(record.attempt) == attempt
-            || mutant("attempt-not-checked")
-            || mutant("completion-by-key-alone");
+        let is_last = u32::from(record.attempt) == attempt || mutant("completion-by-key-alone");
         is_there && is_last
     }
 

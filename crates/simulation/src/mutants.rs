@@ -7,12 +7,10 @@ use crate::{Options, Scenario, failure_of};
 /// Every way there is, by name.
 pub const MUTANTS: &[&str] = &[
     "all-assigned-blamed",
-    "attempt-not-checked",
     "attempt-not-raised",
     "cancel-not-sent",
     "cancelled-future-revived",
     "cancelled-key-joined",
-    "cancelled-result-kept",
     "completion-by-key-alone",
     "copy-not-told",
     "copy-of-nothing-counted",

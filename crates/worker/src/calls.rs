@@ -206,7 +206,7 @@ impl Worker {
         self.governor.count_pieces(given.pieces_nbytes, false);
         self.governor.has_ended = true;
         self.observe(given.template, run.count, elapsed_ns);
-        if given.cancelled.is_empty() || self.is_parted || mutant("cancelled-result-kept") {
+        if given.cancelled.is_empty() || self.is_parted {
             let done = Done { run, attempt, elapsed_ns, outcome };
             return self.on_outcome(id, done, given.is_cancelled);
         }

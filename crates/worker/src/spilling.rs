@@ -92,10 +92,7 @@ impl Worker {
         if self.governor.wants_room(&self.held) {
             let needed = self.needed();
             while self.governor.wants_room(&self.held) {
-                let pinned = |task| {
-                    needed.contains(&task)
-                        || self.is_in_use(task) && !mutant("value-in-use-spilled")
-                };
+                let pinned = |task| needed.contains(&task) || self.is_in_use(task);
                 let Some(task) = self.governor.victim(pinned) else { break };
                 self.send_away(task, out);
             }
