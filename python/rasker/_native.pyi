@@ -209,6 +209,7 @@ def run_worker(
     processes: bool,
     python: bool,
     death_timeout: float | None,
+    lifetime: dict[str, Any] | None,
 ) -> int: ...
 def executor_main() -> None: ...  # serves the worker at standard input; never returns
 def register_classes(

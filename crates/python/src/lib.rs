@@ -38,6 +38,7 @@ mod functions;
 mod gather;
 mod graph;
 mod handle;
+mod lifetime;
 mod nodes;
 mod pickle;
 mod requests;

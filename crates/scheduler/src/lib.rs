@@ -43,8 +43,8 @@
 //!   `a_lost_writer_runs_again_and_no_other`).
 //!
 //! Reading order: `event`, `scheduler`, `table`, `transition`, `submit`, `exchange`, `wishes`,
-//! `place`, `queue`, `dispatch`, `send`, `report`, `values`, `membership`, `health`, `errands`,
-//! `query`, `explain`, `invariants`.
+//! `place`, `queue`, `dispatch`, `send`, `report`, `values`, `hot`, `membership`, `health`,
+//! `errands`, `query`, `explain`, `story`, `invariants`.
 
 mod dispatch;
 mod errands;
@@ -52,6 +52,7 @@ mod event;
 mod exchange;
 mod explain;
 mod health;
+mod hot;
 mod invariants;
 mod membership;
 mod peer;
@@ -61,6 +62,7 @@ mod queue;
 mod report;
 mod scheduler;
 mod send;
+mod story;
 mod submit;
 mod table;
 mod template;

@@ -1,6 +1,7 @@
 //! What clients ask for: layers, values of their own, and to let go of both.
 
 use crate::scheduler::{Scheduler, Step};
+use crate::story::Moment;
 use crate::table::{
     Listed, MapInput, MapRecipe, PageRecipe, Recipe, State, Table, TaskList, TaskRef,
 };
@@ -9,7 +10,7 @@ use rasker_graph::{
     ClientId, Input, Key, Layer, LayerId, MapWork, Page, Run, TaskId, TemplateId, Work,
 };
 use rasker_protocol::probe::{mutant, sometimes};
-use rasker_protocol::{Failure, FailureKind, Priority, Submit};
+use rasker_protocol::{Failure, FailureKind, Priority, Submit, WorkerId};
 use std::sync::Arc;
 
 /// The templates that a layer keeps in use.
@@ -67,6 +68,8 @@ impl Scheduler {
         state.options = options;
         state.wants_values = wants_values;
         let slot = self.table.add_layer(state);
+        let all = Run::new(id, 0, count);
+        self.story.add(self.now_ns, all, Moment::Submitted, WorkerId::NOBODY);
         match page {
             Some(page) => self.add_page(slot, &page),
             None => self.add_map(slot, &firsts),

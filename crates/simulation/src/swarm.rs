@@ -55,6 +55,12 @@ knobs! {
     rejoin,
     /// What runs natively, and percent of workers that run only one kind of task.
     native, lacking, exchange,
+    /// Whether readers are spread over those that are about to have a value.
+    spread,
+    /// A worker's limit to memory, in units of large values; percent of writes that find the disk
+    /// full, and of reads that find a damaged record; what a disk may hold, in small units; calls
+    /// that take too much.
+    memory, disk_full, damage, quota, hog,
 }
 
 impl Swarm {
@@ -132,6 +138,22 @@ impl Swarm {
         swarm.native = on(40, 3);
         swarm.lacking = on(40, 60);
         swarm.exchange = on(45, 4);
+        swarm.spread = on(50, 1);
+        // The largest value is a twelfth of the limit at most: no call is to fail for it.
+        swarm.memory = on(35, 18);
+        if swarm.memory > 0 {
+            swarm.memory += 12;
+        }
+        if swarm.memory > 0 && faults {
+            let mut on = |percent: u64, most: u64| match random.chance(percent) {
+                true => random.between(1, most),
+                false => 0,
+            };
+            swarm.disk_full = on(25, 40);
+            swarm.damage = on(25, 40);
+            swarm.quota = on(20, 60);
+            swarm.hog = on(25, 3);
+        }
         swarm
     }
 }
