@@ -223,3 +223,12 @@ def test_distinct_beside_other_aggregates_is_refused(context, files):
     known(context, files)
     with pytest.raises(SqlNotSupportedError, match="DISTINCT in spread beside other aggregates"):
         context.sql("SELECT spread(DISTINCT x), joined(name) FROM t").to_arrow()
+
+
+def test_rows_of_functions_are_written_by_workers(context, files, tmp_path):
+    known(context, files)
+    context.sql(f"COPY (SELECT id, twice(x) AS y FROM t) TO '{tmp_path}/rows/' STORED AS PARQUET")
+    context.sql("CREATE TABLE made AS SELECT k, spread(x) AS s FROM t GROUP BY k")
+    written = context.sql(f"SELECT count(*), max(y) FROM '{tmp_path}/rows/'").fetchall()
+    assert written == [(N_FILES * N_ROWS, (N_FILES * N_ROWS - 1) * 0.5)]
+    assert context.sql("SELECT count(*) FROM made WHERE twice(s) > 100").fetchall() == [(51,)]
