@@ -95,14 +95,9 @@ impl User {
         parts: PartRange,
         held: &[Entered],
     ) {
-        // Natively or in an executor, whatever it comes to there. What waits for tasks of its own
-        // keeps its parts meanwhile, which may be all the memory that they would need.
-        let is_limited = scene.swarm.memory > 0;
+        // Natively or in an executor, whatever it comes to there.
         let template = match any_template(scene) {
-            id if deed(id) == Deed::Endless
-                || (is_limited && deed(id) == Deed::Nested)
-                || scene.random.chance(40) =>
-            {
+            id if deed(id) == Deed::Endless || scene.random.chance(40) => {
                 template(Deed::Native, scene.random.below(VARIANTS))
             }
             id => id,

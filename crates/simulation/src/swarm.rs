@@ -153,6 +153,11 @@ impl Swarm {
             swarm.damage = on(25, 40);
             swarm.quota = on(20, 60);
             swarm.hog = on(25, 3);
+            if swarm.nested > 0 {
+                // A call that waits for tasks of its own runs, and so nothing else is let through
+                // where neither memory nor disk has room: known, and not solved yet.
+                swarm.quota = 0;
+            }
         }
         swarm
     }
