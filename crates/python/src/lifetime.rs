@@ -10,7 +10,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What a user says of a worker's life, s.
-#[derive(Clone, Copy, FromPyObject)]
+#[derive(Clone, Copy, Default, FromPyObject)]
 pub struct Lifetime {
     #[pyo3(item)]
     pub duration: Option<f64>,

@@ -386,12 +386,14 @@ pub fn run_worker(
         println!("worker at {} joined {}", node.address, place.address);
         Ok(node)
     };
-    let forever = Lifetime { duration: None, stagger: 0.0, restart: false };
-    let lifetime = lifetime.unwrap_or(forever);
-    let mut posts = Posts::begin(py, nworkers.max(1), lifetime, &start)?;
+    let mut posts = Posts::begin(py, nworkers.max(1), lifetime.unwrap_or_default(), &start)?;
+    serve_to_the_end(py, &mut posts)
+}
+
+fn serve_to_the_end(py: Python<'_>, posts: &mut Posts<'_>) -> PyResult<i32> {
     let ended = match posts.serve(py)? {
         Some(reason) => Some(reason),
-        None => retire_all(py, &posts),
+        None => retire_all(py, posts),
     };
     println!("worker ends: {}", ended.as_deref().unwrap_or("it was asked to"));
     let nodes: Vec<&WorkerNode> = posts.nodes().collect();

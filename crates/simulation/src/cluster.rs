@@ -8,6 +8,9 @@ use rasker_protocol::{ExecutorId, FromExecutor, FromHolder, ToHolder, ToWorker, 
 use rasker_scheduler::{Action as SchedulerAction, Event as SchedulerEvent};
 use rasker_worker::{Action as WorkerAction, Event as WorkerEvent, ReaderId};
 
+/// A call that waits for its own tasks looks at them no less often than so, ns, by a quarter.
+const LOOK_NS_MAX: u64 = 1_000_000_000;
+
 impl World {
     pub fn scheduler_handles(&mut self, event: SchedulerEvent) -> Result<(), String> {
         let is_turn = matches!(event, SchedulerEvent::Turn);
@@ -228,7 +231,8 @@ impl World {
                 Begun::Submits { share } => {
                     let user = self.nested_begins(share);
                     self.executor_says(worker, id, FromExecutor::Seceded { by: 1 });
-                    let looks = Event::NestedLooks { worker, executor: id, share, user };
+                    let (executor, pause) = (id, call_ns);
+                    let looks = Event::NestedLooks { worker, executor, share, user, pause };
                     self.at(call_ns, looks);
                 }
             }
@@ -276,12 +280,20 @@ impl World {
     }
 
     /// The call ends when its own tasks have ended, whatever they came to.
-    pub fn nested_looks(&mut self, worker: WorkerId, id: ExecutorId, share: u64, user: usize) {
+    pub fn nested_looks(
+        &mut self,
+        (worker, executor, share): (WorkerId, ExecutorId, u64),
+        user: usize,
+        pause: u64,
+    ) {
+        let id = executor;
         let is_there = self.executor(worker, id).is_some_and(|executor| executor.runs(share));
         if is_there && !self.users[user].is_satisfied() {
-            let after = self.swarm.call_ns + self.swarm.delay_ns * 8;
-            let looks = Event::NestedLooks { worker, executor: id, share, user };
-            return self.at(after, looks);
+            // Ever less often: what it waits for may wait for minutes, where memory is short.
+            let least = self.swarm.call_ns + self.swarm.delay_ns * 8;
+            let pause = pause.max(least).min(LOOK_NS_MAX) * 5 / 4;
+            let looks = Event::NestedLooks { worker, executor, share, user, pause };
+            return self.at(pause, looks);
         }
         self.with_user(user, |user, scene| {
             while !user.handles.is_empty() {

@@ -26,7 +26,7 @@ pub fn size(value: i64) -> u64 {
 #[derive(Default)]
 pub(crate) struct Disk {
     records: BTreeMap<u64, Value>,
-    /// Numbers that were given up while they were written.
+    /// Numbers that were given up, some of them while they were written or read.
     forgotten: Vec<u64>,
 }
 
@@ -89,9 +89,8 @@ impl World {
             }
             WorkerAction::Forget { record } => {
                 let node = self.workers.get_mut(&id).expect("the worker that speaks");
-                if node.disk.records.remove(&record).is_none() {
-                    node.disk.forgotten.push(record);
-                }
+                node.disk.records.remove(&record);
+                node.disk.forgotten.push(record);
             }
             other => unreachable!("nothing for a disk: {other:?}"),
         }

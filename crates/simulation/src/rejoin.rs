@@ -53,8 +53,9 @@ impl World {
             Event::ShareEnds(id, executor, share) => {
                 Event::ShareEnds(self.now_called(id), executor, share)
             }
-            Event::NestedLooks { worker, executor, share, user } => {
-                Event::NestedLooks { worker: self.now_called(worker), executor, share, user }
+            Event::NestedLooks { worker, executor, share, user, pause } => {
+                let worker = self.now_called(worker);
+                Event::NestedLooks { worker, executor, share, user, pause }
             }
             other => other,
         })

@@ -83,10 +83,8 @@ impl Swarm {
             call_ns: *random.pick(&[2_000, 500_000, 10_000_000]),
             ..Swarm::default()
         };
-        let mut on = |percent: u64, most: u64| match random.chance(percent) {
-            true => random.between(1, most),
-            false => 0,
-        };
+        let mut on =
+            |percent, most| if random.chance(percent) { random.between(1, most) } else { 0 };
         swarm.slow = on(25, 40);
         swarm.live = on(70, 4);
         swarm.encoded = on(40, 2);
@@ -139,26 +137,32 @@ impl Swarm {
         swarm.lacking = on(40, 60);
         swarm.exchange = on(45, 4);
         swarm.spread = on(50, 1);
+        swarm.limit_memory(random, faults);
+        swarm
+    }
+
+    fn limit_memory(&mut self, random: &mut Random, faults: bool) {
+        let mut on = |percent: u64, most: u64| match random.chance(percent) {
+            true => random.between(1, most),
+            false => 0,
+        };
         // The largest value is a twelfth of the limit at most: no call is to fail for it.
-        swarm.memory = on(35, 18);
-        if swarm.memory > 0 {
-            swarm.memory += 12;
+        self.memory = on(35, 18);
+        if self.memory == 0 {
+            return;
         }
-        if swarm.memory > 0 && faults {
-            let mut on = |percent: u64, most: u64| match random.chance(percent) {
-                true => random.between(1, most),
-                false => 0,
-            };
-            swarm.disk_full = on(25, 40);
-            swarm.damage = on(25, 40);
-            swarm.quota = on(20, 60);
-            swarm.hog = on(25, 3);
-            if swarm.nested > 0 {
+        self.memory += 12;
+        if faults {
+            self.disk_full = on(25, 40);
+            self.damage = on(25, 40);
+            // Data that fits nowhere makes calls wait for a minute each: too long to look at.
+            self.quota = on(10, 20) * 200;
+            if self.nested > 0 {
                 // A call that waits for tasks of its own runs, and so nothing else is let through
                 // where neither memory nor disk has room: known, and not solved yet.
-                swarm.quota = 0;
+                self.quota = 0;
             }
+            self.hog = on(25, 3);
         }
-        swarm
     }
 }

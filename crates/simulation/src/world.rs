@@ -67,6 +67,8 @@ pub(crate) enum Event {
         executor: ExecutorId,
         share: u64,
         user: usize,
+        /// Looked last so long after the time before, ns.
+        pause: u64,
     },
 }
 
@@ -346,8 +348,8 @@ impl World {
             Event::Ticks(left) => self.ticks(left),
             Event::Measures(worker) => self.measures(worker),
             Event::WorkerTicks(worker) => self.worker_ticks(worker),
-            Event::NestedLooks { worker, executor, share, user } => {
-                self.nested_looks(worker, executor, share, user);
+            Event::NestedLooks { worker, executor, share, user, pause } => {
+                self.nested_looks((worker, executor, share), user, pause);
             }
         }
         Ok(())

@@ -13,7 +13,8 @@ impl Worker {
                 let listed = self.wanted_by.get(input).is_some_and(|by| by.contains(number));
                 let comes = self.fetching.contains_key(input)
                     || self.exporting.contains(input)
-                    || self.governor.brings(*input);
+                    || self.governor.brings(*input)
+                    || self.unread.contains(input);
                 if !listed || !comes {
                     wrong.push(format!("a call waits for {input:?}, which nobody brings (28)"));
                 }
