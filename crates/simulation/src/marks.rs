@@ -32,7 +32,6 @@ pub const MARKS: &[&str] = &[
     "a key was used again at once",
     "a key was used again before its release was sent",
     "a late message was dropped",
-    "a late value was taken for a copy",
     "a late value met a later attempt on the same worker",
     "a link was slow",
     "a lost value was found again",

@@ -157,11 +157,6 @@ impl Swarm {
             self.damage = on(25, 40);
             // Data that fits nowhere makes calls wait for a minute each: too long to look at.
             self.quota = on(10, 20) * 200;
-            if self.nested > 0 {
-                // A call that waits for tasks of its own runs, and so nothing else is let through
-                // where neither memory nor disk has room: known, and not solved yet.
-                self.quota = 0;
-            }
             self.hog = on(25, 3);
         }
     }

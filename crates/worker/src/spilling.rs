@@ -375,7 +375,7 @@ impl Worker {
             self.give_back(out);
         }
         // Without anything that runs or leaves, waiting would be for ever.
-        let has_to_wait = !is_idle || is_moving || self.governor.waits_for_disk();
+        let has_to_wait = self.is_running() || is_moving || self.governor.waits_for_disk();
         let is_paused = self.governor.is_paused && has_to_wait;
         let now = (is_paused, self.governor.is_crowded);
         if std::mem::replace(&mut self.governor.told, now) != now {

@@ -378,9 +378,10 @@ impl Worker {
         out.push(Action::Reply(reader, FromHolder::Got { id, values }));
     }
 
-    /// Whether executors have calls in hand.
+    /// Whether executors have calls in hand that do not only wait for tasks of their own: what
+    /// those wait for may be what is to run here.
     pub fn is_running(&self) -> bool {
-        self.executors.iter().any(|executor| executor.n_given > 0)
+        self.executors.iter().any(|executor| !executor.is_free())
     }
 
     /// Whether values stay in memory that the disk did not take: time will tell.
