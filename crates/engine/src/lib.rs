@@ -52,6 +52,7 @@ mod gather_groups;
 pub mod hot;
 pub mod join;
 mod join_order;
+mod leaf;
 mod local_reader;
 mod names;
 mod own_functions;

@@ -23,7 +23,6 @@ use datafusion::physical_plan::joins::HashJoinExec;
 
 use crate::estimate::estimate;
 
-/// Rows are skipped while decoding where at most this share is likely to pass.
 /// Rows are dropped while decoding where at most this share of them is likely to pass.
 const FEW: f64 = 0.3;
 

@@ -2,7 +2,7 @@
 
 use crate::index::{PartedError, index_nbytes, start_after, write_index};
 use std::io;
-use std::ops::{DerefMut, Range};
+use std::ops::{Deref, DerefMut, Range};
 
 /// Where parts of known sizes go: so that they are written side by side, by several threads too.
 #[derive(Clone, Debug)]
@@ -36,6 +36,19 @@ impl Layout {
     /// Writes the index to the front of the value.
     pub fn write_index(&self, value: &mut [u8]) {
         write_index(&self.ends, value);
+    }
+
+    /// Writes the whole value, of parts whose pieces follow each other and have the sizes that
+    /// this layout was made of.
+    pub fn write<P: Deref<Target = [u8]>>(&self, parts: &[Vec<P>], value: &mut [u8]) {
+        self.write_index(value);
+        for (part, pieces) in (0..).zip(parts) {
+            let mut place = self.range(part).start;
+            for piece in pieces {
+                value[place..place + piece.len()].copy_from_slice(piece);
+                place += piece.len();
+            }
+        }
     }
 }
 

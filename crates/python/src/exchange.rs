@@ -153,24 +153,14 @@ impl Parted {
         let nbytes = |part: &Vec<Bytes>| part.iter().map(|piece| piece.len() as u64).sum();
         let layout = Layout::of(self.0.iter().map(nbytes));
         let nbytes = layout.nbytes() as u64;
-        let fill = |value: &mut [u8]| {
-            layout.write_index(value);
-            for (part, pieces) in (0..).zip(&self.0) {
-                let mut place = layout.range(part).start;
-                for piece in pieces {
-                    value[place..place + piece.len()].copy_from_slice(piece);
-                    place += piece.len();
-                }
-            }
-        };
         if layout.nbytes() < SEGMENT_NBYTES_MIN {
             let mut value = vec![0; layout.nbytes()];
-            fill(&mut value);
+            layout.write(&self.0, &mut value);
             return Ok(Value::Encoded { blob: value.into(), nbytes });
         }
         let segment = py.detach(|| {
             let mut slab = arena.allocate(layout.nbytes())?;
-            fill(&mut slab);
+            layout.write(&self.0, &mut slab);
             Ok::<_, rasker_store::StoreError>(slab.seal())
         });
         let segment = segment.map_err(|error| PyMemoryError::new_err(error.to_string()))?;

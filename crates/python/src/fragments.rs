@@ -144,14 +144,7 @@ pub fn parted(
     let nbytes = |part: &Vec<Buffer>| part.iter().map(|buffer| buffer.len() as u64).sum();
     let layout = Layout::of(parts.iter().map(nbytes));
     let mut slab = allocate(layout.nbytes())?;
-    layout.write_index(&mut slab);
-    for (at, part) in parts.iter().enumerate() {
-        let mut place = layout.range(at as u32).start;
-        for buffer in part {
-            slab[place..place + buffer.len()].copy_from_slice(buffer);
-            place += buffer.len();
-        }
-    }
+    layout.write(parts, &mut slab);
     Ok(slab)
 }
 

@@ -333,7 +333,9 @@ impl SqlQuery {
             }
         })?;
         let Some((fragments, stages)) = entered else { return Ok(None) };
-        *self.entered.lock() = Some(stages);
+        if let Some(before) = self.entered.lock().replace(stages) {
+            before.give_up();
+        }
         let ids = enter(py, session, fragments, &self.tables)?;
         let futures = PyList::empty(py);
         for (task, key) in ids {

@@ -66,10 +66,9 @@ impl Tables {
     }
 
     fn known(&self, session: &Session, given: &Given) -> Option<Vec<TaskId>> {
-        let identity = given.identity();
         let mut all = self.0.lock();
         all.retain(Brought::is_of_use);
-        let is_it = |one: &&Brought| one.is_of(session) && one.given.identity() == identity;
+        let is_it = |one: &&Brought| one.is_of(session) && one.given.is_same(given);
         let known = all.iter().find(is_it)?;
         Some(known.values.iter().map(|value| value.task).collect())
     }

@@ -17,11 +17,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 /// Tables below this size travel within the plan.
-const SMALL_NBYTES: usize = 256 << 10;
-
-/// Where the first values of a column lie, and how many there are: never the same for two columns
-/// that live at the same time and differ.
-type Place = (usize, usize);
+const SMALL_NBYTES: u64 = 256 << 10;
 
 /// A table of the planning process, by partitions.
 #[derive(Clone, Debug)]
@@ -38,21 +34,26 @@ impl Given {
     }
 
     pub fn nbytes(&self) -> u64 {
-        let batches = self.partitions.iter().flatten();
-        batches.map(|batch| batch.get_array_memory_size() as u64).sum()
+        self.partitions.iter().flatten().map(nbytes_of).sum()
     }
 
     pub fn schema(&self) -> SchemaRef {
         self.schema.clone()
     }
 
-    /// Equal for equal partitions of equal batches, as long as one of them is kept.
-    pub fn identity(&self) -> Vec<Vec<Place>> {
-        let places = |batch: &RecordBatch| {
-            batch.columns().iter().map(|column| place(column)).collect::<Vec<_>>()
+    /// Whether both are the same columns, in the same partitions: not whether they hold the same
+    /// values, which would take as long as bringing them.
+    pub fn is_same(&self, other: &Given) -> bool {
+        let same_batches = |(one, two): (&RecordBatch, &RecordBatch)| {
+            let columns = one.columns().iter().zip(two.columns());
+            columns.into_iter().all(|(one, two)| one.to_data().ptr_eq(&two.to_data()))
         };
-        let of_partition = |part: &Vec<RecordBatch>| part.iter().flat_map(places).collect();
-        self.partitions.iter().map(of_partition).collect()
+        let same_parts = |(one, two): (&Vec<RecordBatch>, &Vec<RecordBatch>)| {
+            one.len() == two.len() && one.iter().zip(two).all(same_batches)
+        };
+        self.schema == other.schema
+            && self.partitions.len() == other.partitions.len()
+            && self.partitions.iter().zip(&other.partitions).all(same_parts)
     }
 
     /// For each partition what a task would have written whose rows all go to its part.
@@ -74,10 +75,10 @@ impl Given {
     }
 }
 
-fn place(column: &ArrayRef) -> Place {
-    let data = column.to_data();
-    let start = data.buffers().first().map_or(0, |buffer| buffer.as_ptr() as usize);
-    (start + data.offset(), column.len())
+/// Bytes of the rows, not of what they may be slices of.
+fn nbytes_of(batch: &RecordBatch) -> u64 {
+    let size = |column: &ArrayRef| column.to_data().get_slice_memory_size();
+    batch.columns().iter().map(|column| size(column).unwrap_or_default() as u64).sum()
 }
 
 /// Where the memory of a column begins, whatever slice of it this is.
@@ -114,7 +115,7 @@ impl MemoryTables {
         let scan = plan.downcast_ref::<DataSourceExec>()?;
         let memory = scan.data_source().downcast_ref::<MemorySourceConfig>()?;
         let batches = memory.partitions().iter().flatten();
-        let nbytes: usize = batches.clone().map(RecordBatch::get_array_memory_size).sum();
+        let nbytes: u64 = batches.clone().map(nbytes_of).sum();
         if nbytes < SMALL_NBYTES || !memory.sort_information().is_empty() {
             return None;
         }

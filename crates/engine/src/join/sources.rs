@@ -48,28 +48,7 @@ macro_rules! leaf {
                 &self.properties
             }
 
-            fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-                vec![]
-            }
-
-            fn replace_children(
-                self: Arc<Self>,
-                _: Vec<Arc<dyn ExecutionPlan>>,
-                _: ReplaceChildrenOptions,
-            ) -> Result<Arc<dyn ExecutionPlan>> {
-                Ok(self)
-            }
-
-            fn with_new_children(
-                self: Arc<Self>,
-                _: Vec<Arc<dyn ExecutionPlan>>,
-            ) -> Result<Arc<dyn ExecutionPlan>> {
-                Ok(self)
-            }
-
-            fn apply_expressions(&self, _: Visitor<'_>) -> Result<TreeNodeRecursion> {
-                Ok(TreeNodeRecursion::Continue)
-            }
+            crate::leaf::leaf_methods!();
 
             fn execute(
                 &self,

@@ -371,10 +371,47 @@ fn tables_in_memory_are_brought_to_tasks_once_and_give_the_same_rows() {
     // The same table is known again, until it is another one.
     let of = |text: &str| given(text).remove(0);
     let (first, second) = (of("SELECT id FROM large"), of("SELECT name, k FROM large"));
-    assert_eq!(first.identity(), second.identity());
+    assert!(first.is_same(&second));
+    let nbytes = first.nbytes();
+    assert!((1 << 20..16 << 20).contains(&nbytes), "slices count for themselves: {nbytes}");
     assert!(first.table.upgrade().is_some());
     data.run("INSERT INTO large SELECT * FROM small");
-    assert_ne!(first.identity(), of("SELECT id FROM large").identity());
+    assert!(!first.is_same(&of("SELECT id FROM large")));
     data.run("DROP TABLE large");
     assert!(first.table.upgrade().is_none());
+}
+
+#[test]
+fn tables_that_share_columns_are_not_taken_for_each_other() {
+    use rasker_engine::arrow::array::{Array, ArrayRef, Int64Array, StructArray};
+    use rasker_engine::arrow::datatypes::DataType;
+    let data = Data::new("shared");
+    let shared: ArrayRef = Arc::new(Int64Array::from_iter_values(0..100_000));
+    let timed = shared.to_data().into_builder();
+    let timed = timed.data_type(DataType::Date64).build().expect("an array of the same buffer");
+    let nested = |start: i64| -> ArrayRef {
+        let inner: ArrayRef = Arc::new(Int64Array::from_iter_values(start..start + 100_000));
+        let fields = RecordBatch::try_from_iter([("v", inner)]).expect("a column");
+        Arc::new(StructArray::from(fields))
+    };
+    let tables: [(&str, Vec<(&str, ArrayRef)>); 5] = [
+        ("one", vec![("k", shared.clone()), ("s", nested(0))]),
+        ("two", vec![("k", shared.clone()), ("s", nested(7))]),
+        ("three", vec![("k", shared.clone())]),
+        ("four", vec![("k", rasker_engine::arrow::array::make_array(timed))]),
+        ("five", vec![("other", shared.clone())]),
+    ];
+    let mut all = Vec::new();
+    for (name, columns) in tables {
+        let batch = RecordBatch::try_from_iter(columns).expect("columns");
+        data.context.create_batches(name, batch.schema(), vec![batch]).expect("a table");
+        let stages = data.plan(&format!("SELECT * FROM {name}")).stages(3, GO_ON).expect("stages");
+        all.extend(stages.stages.into_iter().filter_map(|stage| stage.given));
+    }
+    assert_eq!(all.len(), 5);
+    for (at, one) in all.iter().enumerate() {
+        for (other_at, other) in all.iter().enumerate() {
+            assert_eq!(one.is_same(other), at == other_at, "{at} and {other_at}");
+        }
+    }
 }
