@@ -120,6 +120,20 @@ def test_functions_get_all_rows_of_a_group_at_once(two_workers, files):
     assert counted.column("n").equals(counted.column("c")) and counted.num_rows == 7
 
 
+def test_functions_get_the_rows_of_a_group_in_order(context, two_workers, files):
+    for where in context, Context(two_workers):
+        where.create_table("t", f"{files}/*.parquet")
+        where.create_function("firsts", lambda ids: ids[0], [int], int, aggregate=True)
+        found = where.sql(
+            "SELECT name, firsts(id ORDER BY x DESC, id) AS a, firsts(id ORDER BY id) AS b, "
+            "arg_max(id, x) AS most, min(id) AS least FROM t GROUP BY name"
+        )
+        with config.set({"sql.whole-below": 0}):
+            rows = found.fetchall()
+        assert len(rows) == 7
+        assert all(a == most and b == least for _, a, b, most, least in rows)
+
+
 def test_functions_run_in_the_processes_of_executors(two_workers, files):
     there = Context(two_workers)
     there.create_table("t", f"{files}/*.parquet")

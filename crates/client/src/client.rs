@@ -67,6 +67,15 @@ struct LayerState {
     waits: Vec<(u32, u32, WaitId)>,
 }
 
+impl LayerState {
+    fn is_held(&self, index: u32) -> bool {
+        match &self.holds {
+            Holds::Tasks(holds) => holds[index as usize] > 0,
+            Holds::Whole { holds, tasks } => *holds > 0 || tasks.contains_key(&index),
+        }
+    }
+}
+
 /// See the crate's essay.
 pub struct Client {
     id: ClientId,
@@ -561,7 +570,11 @@ impl Client {
                     n += count;
                     at += count;
                 }
-                None => at += 1,
+                None => {
+                    // Nothing more is said of what was released.
+                    n += u32::from(!layer.is_held(at));
+                    at += 1;
+                }
             }
         }
         n

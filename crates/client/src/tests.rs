@@ -113,6 +113,20 @@ fn a_wait_counts_each_task_once() {
 }
 
 #[test]
+fn a_wait_passes_over_what_was_released() {
+    let mut client = client();
+    let (kept, gone) = (submit(&mut client, 1), submit(&mut client, 2));
+    let both = [kept.run(), gone.run()];
+    let wait = client.wait(&both, 2).expect("nothing has ended");
+    client.drop_task(gone);
+    assert_eq!(client.wait(&both, 1), None);
+    assert!(client.wait(&both, 2).is_some());
+    client.cancel_wait(wait);
+    finished(&mut client, kept.layer, kept.index, 1);
+    assert_eq!(client.wait(&both, 2), None);
+}
+
+#[test]
 fn a_dropped_layer_keeps_the_tasks_held_beside_it() {
     let mut client = client();
     let layer = map(&mut client, 10);

@@ -7,13 +7,16 @@ use crate::context::Context;
 use crate::{EngineError, Kind, Result};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray};
 use datafusion::arrow::buffer::OffsetBuffer;
-use datafusion::arrow::compute::{CastOptions, cast_with_options, concat};
+use datafusion::arrow::compute::{
+    CastOptions, SortColumn, SortOptions, cast_with_options, concat, lexsort_to_indices,
+    take_arrays,
+};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::ScalarValue;
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::registry::FunctionRegistry;
-use datafusion::logical_expr::utils::format_state_name;
+use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, ScalarFunctionArgs, ScalarUDF,
     ScalarUDFImpl, Signature as Takes, Volatility,
@@ -209,8 +212,25 @@ impl AggregateUDFImpl for Aggregate {
             );
             return Err(EngineError::new(Kind::Unsupported, text).into());
         }
-        let columns = vec![Vec::new(); self.function.signature.takes.len()];
-        Ok(Box::new(Gathered { function: self.function.clone(), columns }))
+        let order: Vec<SortOptions> = args.order_bys.iter().map(|by| by.options).collect();
+        let by = args.order_bys.iter().map(|by| by.expr.data_type(args.schema));
+        let mut types = self.function.signature.takes.clone();
+        types.extend(by.collect::<DfResult<Vec<_>>>()?);
+        let columns = vec![Vec::new(); types.len()];
+        Ok(Box::new(Gathered { function: self.function.clone(), order, types, columns }))
+    }
+
+    /// Groups sort their rows themselves: they come from several partitions, and other functions
+    /// of the same groups may want other orders.
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        AggregateOrderSensitivity::SoftRequirement
+    }
+
+    fn with_beneficial_ordering(
+        self: Arc<Self>,
+        _: bool,
+    ) -> DfResult<Option<Arc<dyn AggregateUDFImpl>>> {
+        Ok(Some(self))
     }
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> DfResult<Vec<FieldRef>> {
@@ -218,7 +238,8 @@ impl AggregateUDFImpl for Aggregate {
             let name = format_state_name(args.name, &at.to_string());
             Arc::new(Field::new(name, DataType::new_list(kind.clone(), true), true))
         };
-        Ok(self.function.signature.takes.iter().enumerate().map(list).collect())
+        let by = args.ordering_fields.iter().map(|field| field.data_type());
+        Ok(self.function.signature.takes.iter().chain(by).enumerate().map(list).collect())
     }
 }
 
@@ -226,6 +247,10 @@ impl AggregateUDFImpl for Aggregate {
 #[derive(Debug)]
 struct Gathered {
     function: OwnFunction,
+    /// How they are sorted, by the last columns.
+    order: Vec<SortOptions>,
+    types: Vec<DataType>,
+    /// The pieces of the function's arguments, then of what is sorted by.
     columns: Vec<Vec<ArrayRef>>,
 }
 
@@ -238,7 +263,20 @@ impl Gathered {
                 Ok(concat(&pieces)?)
             }
         };
-        self.columns.iter().zip(&self.function.signature.takes).map(whole).collect()
+        self.columns.iter().zip(&self.types).map(whole).collect()
+    }
+
+    /// The arguments, in order.
+    fn arguments(&self) -> Result<Vec<ArrayRef>> {
+        let mut columns = self.whole()?;
+        let by = columns.split_off(self.function.signature.takes.len());
+        if by.is_empty() {
+            return Ok(columns);
+        }
+        let by = by.into_iter().zip(&self.order);
+        let by = by.map(|(values, options)| SortColumn { values, options: Some(*options) });
+        let order = lexsort_to_indices(&by.collect::<Vec<_>>(), None)?;
+        Ok(take_arrays(&columns, &order, None)?)
     }
 }
 
@@ -251,7 +289,7 @@ impl Accumulator for Gathered {
     }
 
     fn evaluate(&mut self) -> DfResult<ScalarValue> {
-        let made = self.function.checked(&self.whole()?, 1)?;
+        let made = self.function.checked(&self.arguments()?, 1)?;
         ScalarValue::try_from_array(&made, 0)
     }
 

@@ -7,10 +7,12 @@ use crate::{failure, task};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
-use rasker_client::Ending;
+use rasker_client::{Ending, WaitId};
 use rasker_graph::{Run, TaskId};
 use rasker_protocol::{FailureKind, Value, WorkerId};
+use rasker_runtime::Waiter;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Waits look for signals this often.
@@ -27,32 +29,46 @@ impl Session {
         count: u32,
         timeout: Option<f64>,
     ) -> PyResult<bool> {
-        let Some((id, waiter)) = self.inner().waiter(runs, count) else { return Ok(true) };
         let deadline = timeout.map(|s| Instant::now() + Duration::from_secs_f64(s.clamp(0.0, 1e9)));
+        let Some(waiting) = self.inner().waiter(runs, count) else { return Ok(true) };
         let in_task = task::is_in_task();
         if in_task {
             task::give_up_thread();
         }
-        let result = loop {
-            let look = Instant::now() + LOOK_EVERY;
-            let until = deadline.map_or(look, |deadline| deadline.min(look));
-            if py.detach(|| waiter.wait(Some(until))) {
-                break Ok(true);
-            }
-            if let Err(error) = py.check_signals() {
-                break Err(error);
-            }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                break Ok(false);
-            }
-        };
-        if !matches!(result, Ok(true)) {
-            self.inner().cancel_wait(id);
-        }
+        let result = self.wait_until(py, runs, count, waiting, deadline);
         if in_task {
             task::take_thread();
         }
         result
+    }
+
+    fn wait_until(
+        &self,
+        py: Python<'_>,
+        runs: &[Run],
+        count: u32,
+        mut waiting: (WaitId, Arc<Waiter>),
+        deadline: Option<Instant>,
+    ) -> PyResult<bool> {
+        loop {
+            let look = Instant::now() + LOOK_EVERY;
+            let until = deadline.map_or(look, |deadline| deadline.min(look));
+            if py.detach(|| waiting.1.wait(Some(until))) {
+                if self.inner().ended().is_some() {
+                    return Ok(true);
+                }
+                // What had ended may be pending again: a worker was lost with it.
+                match self.inner().waiter(runs, count) {
+                    Some(again) => waiting = again,
+                    None => return Ok(true),
+                }
+            }
+            let signal = py.check_signals();
+            if signal.is_err() || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                self.inner().cancel_wait(waiting.0);
+                return signal.map(|()| false);
+            }
+        }
     }
 
     pub fn value_of(

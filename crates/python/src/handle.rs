@@ -9,6 +9,7 @@ use rasker_protocol::FailureKind;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// A reference to the result of the task with this key, inside a graph.
 #[pyclass(frozen, module = "rasker._native")]
@@ -149,14 +150,23 @@ impl Handle {
 
     #[pyo3(signature = (timeout=None))]
     fn failure(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
-        if !self.wait(py, timeout)? {
-            return Err(crate::session::timed_out(py, &self.key_text(), timeout));
-        }
-        match self.ending() {
-            Some(Ending::Failed(failure)) => {
-                Ok(Some(crate::failure::to_exception(py, &failure)?.unbind()))
+        let deadline = timeout.map(|s| Instant::now() + Duration::from_secs_f64(s.clamp(0.0, 1e9)));
+        loop {
+            let left = deadline.map(|d| d.saturating_duration_since(Instant::now()).as_secs_f64());
+            if !self.wait(py, left)? {
+                return Err(crate::session::timed_out(py, &self.key_text(), timeout));
             }
-            _ => Ok(None),
+            match self.ending() {
+                Some(Ending::Failed(failure)) => {
+                    return Ok(Some(crate::failure::to_exception(py, &failure)?.unbind()));
+                }
+                Some(_) => return Ok(None),
+                // Released, or lost with a worker since, and to be waited for again.
+                None if !self.session.inner().with(|machine, _| machine.knows(self.task)) => {
+                    return Ok(None);
+                }
+                None => {}
+            }
         }
     }
 

@@ -44,6 +44,30 @@ const WITH_UNIT: &[&str] =
 /// Aggregates that pass over what is missing when they collect.
 const WITHOUT_NULLS: &[&str] = &["collect_list", "collect_set", "any_value"];
 
+/// Aggregates that give the same in whatever order rows come. The engine would take what they are
+/// sorted by for another argument.
+const WITHOUT_ORDER: &[&str] = &[
+    "approx_distinct",
+    "approx_median",
+    "avg",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "bool_and",
+    "bool_or",
+    "corr",
+    "count",
+    "max",
+    "mean",
+    "median",
+    "min",
+    "stddev",
+    "stddev_pop",
+    "sum",
+    "var",
+    "var_pop",
+];
+
 /// Rewrites a call whose arguments have been rewritten.
 pub(super) fn after(expr: &mut Expr) -> Result<()> {
     let Expr::Function(function) = expr else { return Ok(()) };
@@ -120,6 +144,12 @@ fn special(name: &str, function: &mut Function) -> Result<Option<Expr>> {
     }
     if let Some((_, new)) = RENAMED.iter().find(|(old, _)| *old == name) {
         rename(function, new);
+    }
+    if function.over.is_none()
+        && WITHOUT_ORDER.contains(&name_of(function).as_str())
+        && let Some(list) = list_mut(function)
+    {
+        list.clauses.retain(|clause| !matches!(clause, FunctionArgumentClause::OrderBy(_)));
     }
     Ok(None)
 }

@@ -88,6 +88,31 @@ fn functions_travel_with_the_stages_that_call_them_and_no_other() {
 }
 
 #[test]
+fn rows_of_a_group_come_in_the_order_that_was_asked_for() {
+    let data = data("ordered");
+    for (text, expected) in [
+        ("SELECT first_of(amount ORDER BY amount DESC) FROM orders", 4_501_500.0),
+        ("SELECT first_of(amount ORDER BY k NULLS LAST, id DESC) FROM orders", 4_488_000.0),
+        (
+            "SELECT first_of(amount ORDER BY amount DESC) + first_of(amount ORDER BY id) \
+             FROM orders WHERE k = 1 GROUP BY k",
+            4_486_698.0 + 1_698.0,
+        ),
+        (
+            "SELECT max(found) FROM (SELECT first_of(amount ORDER BY amount DESC) AS found, \
+             count(DISTINCT k) FROM orders GROUP BY name)",
+            4_499_100.0,
+        ),
+    ] {
+        let query = data.plan(text);
+        let whole = query.collect(GO_ON).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(numbers(whole[0].columns()).next(), Some(Some(expected)), "{text}");
+        let (staged, _) = data.in_stages(&query, 3).unwrap_or_else(|e| panic!("{text}: {e}"));
+        assert_eq!(texts(&staged), texts(&whole), "{text}");
+    }
+}
+
+#[test]
 fn what_a_function_fails_with_comes_back() {
     let data = data("broken");
     let query = data.plan("SELECT broken(amount) FROM orders");

@@ -145,12 +145,19 @@ pub fn ends_within(session: &Session, run: Run, limit: Duration) -> bool {
 
 /// The integers that the tasks of a run ended with.
 pub fn ints(session: &Session, run: Run) -> Vec<i64> {
-    assert!(ends_within(session, run, LIMIT), "{run:?} has not ended");
-    let int = |task| match session.ending(task) {
-        Some(Ending::Finished { value: Some(Value::Column(column)), .. }) => {
-            column.int(0).expect("an integer")
+    run.tasks().map(|task| int(session, task)).collect()
+}
+
+fn int(session: &Session, task: TaskId) -> i64 {
+    loop {
+        assert!(ends_within(session, task.run(), LIMIT), "{task:?} has not ended");
+        match session.ending(task) {
+            Some(Ending::Finished { value: Some(Value::Column(column)), .. }) => {
+                return column.int(0).expect("an integer");
+            }
+            // It had ended, and was lost with its worker: it is pending again.
+            None => {}
+            other => panic!("{task:?} ended so: {other:?}"),
         }
-        other => panic!("{task:?} ended so: {other:?}"),
-    };
-    run.tasks().map(int).collect()
+    }
 }
