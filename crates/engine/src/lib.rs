@@ -72,6 +72,6 @@ pub use environment::{Environment, Settings};
 pub use error::{EngineError, Kind, Result};
 pub use files::{FilesOptions, FormatOptions};
 pub use own_functions::{ColumnCall, OwnFunction, Signature};
-pub use query::{Batches, Query, Stages};
+pub use query::{Batches, Query, Spread, Stages};
 pub use rows::Rows;
 pub use text::{TextKind, text_of};

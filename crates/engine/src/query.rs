@@ -2,6 +2,7 @@
 
 use crate::distribute::{Fragment, MemoryTables, Reads, Stage, split};
 use crate::environment::{Environment, caught};
+use crate::estimate::estimated_nbytes;
 use crate::files::{Commit, Staging, by_tasks};
 use crate::gather_groups::without_idle_calls;
 use crate::{EngineError, Kind, Result, hot};
@@ -29,6 +30,17 @@ const N_BUFFERED: usize = 4;
 
 /// A task reads about so much of files.
 const TASK_NBYTES: u64 = 128 << 20;
+
+/// How many share a query's work, and from what size on.
+#[derive(Clone, Copy, Debug)]
+pub struct Spread {
+    /// Tasks that run at once.
+    pub n_slots: usize,
+    /// Queries over fewer bytes of input are one task.
+    pub whole_nbytes: u64,
+    /// Fewer bytes of rows are put into order by one task, more by all.
+    pub range_nbytes: u64,
+}
 
 /// A planned statement, as lazy as it was asked for: rows are made when they are asked for.
 #[derive(Clone)]
@@ -176,25 +188,25 @@ impl Query {
         Ok(text)
     }
 
-    /// How a cluster of so many slots would run it: its stages, each with its plan.
+    /// How a cluster would run it: its stages, each with its plan.
     ///
     /// # Errors
     ///
     /// As [`Query::stages`].
     pub fn explain_stages(
         &self,
-        n_slots: usize,
-        whole_nbytes: u64,
+        spread: Spread,
         verbose: bool,
         check: &dyn Fn() -> bool,
     ) -> Result<String> {
-        let all = self.stages_for(n_slots, whole_nbytes, check)?;
+        let all = self.stages_for(spread, check)?;
         let mut text = String::new();
         for (number, stage) in all.stages.iter().enumerate() {
             let reads = stage.inputs.iter().enumerate().map(|(slot, (from, reads))| {
                 let what = match reads {
                     Reads::Part { .. } => "a part",
                     Reads::All => "all",
+                    Reads::Own => "the same task's",
                 };
                 format!("; slot {slot} is {what} of stage {from}")
             });
@@ -213,12 +225,13 @@ impl Query {
         Ok(text)
     }
 
-    /// The same as stages of tasks for `n` slots, or more where there is more data.
+    /// The same as stages of `n` tasks; rows of a result in order are shared out by range from
+    /// `range_nbytes` on.
     ///
     /// # Errors
     ///
     /// [`crate::Kind::Unsupported`] for what only one process can run.
-    pub fn stages(&self, n: usize, check: &dyn Fn() -> bool) -> Result<Stages> {
+    pub fn stages(&self, n: usize, range_nbytes: u64, check: &dyn Fn() -> bool) -> Result<Stages> {
         travels(&self.plan)?;
         // The catalog is there, and would be made anew, empty.
         let mut config = self.state.config().clone().with_create_default_catalog_and_schema(false);
@@ -248,32 +261,31 @@ impl Query {
             physical = Arc::new(RepartitionExec::try_new(physical, hash)?);
         }
         let (physical, files) = by_tasks(physical, self.staging.clone())?;
-        let stages = split(physical, MemoryTables::of(&self.plan)?)?;
+        // Several tasks would write several files.
+        let is_alone = files.as_ref().is_some_and(|files| files.is_one_file);
+        let is_ranged = |rows: &Arc<dyn ExecutionPlan>| {
+            !is_alone && estimated_nbytes(rows) >= range_nbytes as f64
+        };
+        let stages = split(physical, MemoryTables::of(&self.plan)?, &is_ranged)?;
         Ok(Stages { stages, files, environment: self.environment.clone() })
     }
 
-    /// The same for a cluster of `n_slots`: as one task over few bytes, as more tasks than slots
-    /// over many.
+    /// The same for a cluster: as one task over few bytes, as more tasks than slots over many.
     ///
     /// # Errors
     ///
     /// As [`Query::stages`].
-    pub fn stages_for(
-        &self,
-        n_slots: usize,
-        whole_nbytes: u64,
-        check: &dyn Fn() -> bool,
-    ) -> Result<Stages> {
-        let n_slots = n_slots.max(1);
-        let stages = self.stages(n_slots, check)?;
+    pub fn stages_for(&self, spread: Spread, check: &dyn Fn() -> bool) -> Result<Stages> {
+        let n_slots = spread.n_slots.max(1);
+        let stages = self.stages(n_slots, spread.range_nbytes, check)?;
         let read = |stage: &Stage| match &stage.given {
             Some(given) => given.nbytes(),
             None => scanned_nbytes(&stage.plan),
         };
         let nbytes: u64 = stages.stages.iter().map(read).sum();
         let n_rounds = nbytes.div_ceil(TASK_NBYTES * n_slots as u64).max(1) as usize;
-        let n = if nbytes < whole_nbytes { 1 } else { n_slots * n_rounds };
-        if n == n_slots { Ok(stages) } else { self.stages(n, check) }
+        let n = if nbytes < spread.whole_nbytes { 1 } else { n_slots * n_rounds };
+        if n == n_slots { Ok(stages) } else { self.stages(n, spread.range_nbytes, check) }
     }
 
     /// A stage as it travels.

@@ -15,7 +15,7 @@ use rasker_engine::arrow::datatypes::SchemaRef;
 use rasker_engine::arrow::error::ArrowError;
 use rasker_engine::{
     Batches, Context, EngineError, FilesOptions, Kind, Parameters, Query, Rows, ScalarValue,
-    Settings, Stage, Stages, TextKind, WriteOptions, text_of,
+    Settings, Spread, Stage, Stages, TextKind, WriteOptions, text_of,
 };
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -308,16 +308,19 @@ impl SqlQuery {
     }
 
     /// Enters it as tasks, and returns futures of its rows, in order; `None` where one process
-    /// must run it. Queries over fewer bytes than `whole_nbytes` are one task.
+    /// must run it. Queries over fewer bytes than `whole_nbytes` are one task, and fewer bytes of
+    /// rows than `range_nbytes` are put into order by one.
     fn submit<'py>(
         &self,
         py: Python<'py>,
         session: &Session,
         n_slots: usize,
         whole_nbytes: u64,
+        range_nbytes: u64,
     ) -> PyResult<Option<Bound<'py, PyList>>> {
+        let spread = Spread { n_slots, whole_nbytes, range_nbytes };
         let entered = apart(py, |go_on| {
-            let fragments = self.query.stages_for(n_slots, whole_nbytes, go_on).and_then(|all| {
+            let fragments = self.query.stages_for(spread, go_on).and_then(|all| {
                 let work = |stage: &Stage| match &stage.given {
                     Some(_) => Ok::<_, EngineError>((None, stage.clone())),
                     None => Ok((Some(self.query.fragment(stage)?), stage.clone())),
@@ -357,9 +360,11 @@ impl SqlQuery {
         py: Python<'_>,
         n_slots: usize,
         whole_nbytes: u64,
+        range_nbytes: u64,
         verbose: bool,
     ) -> PyResult<Option<String>> {
-        apart(py, |go_on| match self.query.explain_stages(n_slots, whole_nbytes, verbose, go_on) {
+        let spread = Spread { n_slots, whole_nbytes, range_nbytes };
+        apart(py, |go_on| match self.query.explain_stages(spread, verbose, go_on) {
             Err(error) if error.kind == Kind::Unsupported => Ok(None),
             text => text.map(Some),
         })

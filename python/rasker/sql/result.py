@@ -328,13 +328,18 @@ class Result:
         return html
 
 
-def _sizes(client: Any) -> tuple[int, int]:
-    """Tasks that run at once, and bytes below which a query is one task."""
+def _sizes(client: Any) -> tuple[int, int, int]:
+    """Tasks that run at once; bytes below which a query, and a result in order, is one task."""
     from rasker import config
     from rasker.utils import parse_bytes
 
     whole = int(parse_bytes(config.get("sql.whole-below", "64 MiB")))
-    return sum(client.nthreads().values()) or 1, whole
+    slots = sum(client.nthreads().values()) or 1
+    # Rows in order move once more where they are shared out: a few tasks merge them sooner alone,
+    # as long as the result is no burden to one of them.
+    above = "32 MiB" if slots >= 4 else "512 MiB"
+    ranged = int(parse_bytes(config.get("sql.range-above", above)))
+    return slots, whole, ranged
 
 
 def _one(schema: Any, tables: list[Any]) -> Any:
