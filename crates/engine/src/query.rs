@@ -22,6 +22,7 @@ use datafusion::physical_expr::Partitioning;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::{ExecutionPlan, collect_partitioned, displayable, execute_stream};
 use futures::StreamExt;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -52,6 +53,8 @@ pub struct Query {
     staging: Option<Staging>,
     /// The answer of a statement that was run at once.
     done: Option<Arc<Vec<RecordBatch>>>,
+    /// What reads tables in this process, since it was last run here.
+    reading: Arc<Mutex<Vec<Arc<dyn ExecutionPlan>>>>,
 }
 
 impl Query {
@@ -60,12 +63,13 @@ impl Query {
         state: SessionState,
         plan: LogicalPlan,
     ) -> Query {
-        Query { environment, state, plan, staging: None, done: None }
+        let reading = Arc::default();
+        Query { environment, state, plan, staging: None, done: None, reading }
     }
 
     pub(crate) fn nothing(environment: Arc<Environment>, state: SessionState) -> Query {
         let plan = LogicalPlanBuilder::empty(false).build().expect("nothing can be planned");
-        Query { environment, state, plan, staging: None, done: Some(Arc::default()) }
+        Query::new(environment, state, plan).done(Vec::new())
     }
 
     /// The same, writing files aside first.
@@ -159,6 +163,13 @@ impl Query {
         })
     }
 
+    /// Rows that this process has read of tables so far.
+    pub fn n_rows_read(&self) -> u64 {
+        let reading = self.reading.lock();
+        let metrics = reading.iter().filter_map(|leaf| leaf.metrics());
+        metrics.filter_map(|metrics| metrics.output_rows()).sum::<usize>() as u64
+    }
+
     /// How it would be run, or with `analyze` how it was.
     pub fn explain(
         &self,
@@ -168,13 +179,7 @@ impl Query {
     ) -> Result<String> {
         let plan =
             LogicalPlanBuilder::from(self.plan.clone()).explain(verbose, analyze)?.build()?;
-        let explained = Query {
-            plan,
-            staging: None,
-            done: None,
-            environment: self.environment.clone(),
-            state: self.state.clone(),
-        };
+        let explained = Query::new(self.environment.clone(), self.state.clone(), plan);
         let mut text = String::new();
         for batch in explained.collect(check)? {
             let column = |at: usize| cast(batch.column(at), &DataType::Utf8);
@@ -300,6 +305,7 @@ impl Query {
     async fn physical(&self) -> Result<Arc<dyn ExecutionPlan>> {
         // Within one process all rows are together already.
         let plan = self.state.create_physical_plan(shared_out(&self.plan).0).await?;
+        *self.reading.lock() = leaves(&plan);
         Ok(match &self.staging {
             Some(staging) => Arc::new(Commit::new(plan, staging.clone())),
             None => plan,
@@ -381,6 +387,13 @@ fn travels(plan: &LogicalPlan) -> Result<()> {
             "a window function with a filter or IGNORE NULLS runs in one process only",
         )),
         false => Ok(()),
+    }
+}
+
+fn leaves(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn ExecutionPlan>> {
+    match plan.children().as_slice() {
+        [] => vec![plan.clone()],
+        below => below.iter().flat_map(|below| leaves(below)).collect(),
     }
 }
 

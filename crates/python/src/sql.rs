@@ -2,6 +2,7 @@
 
 use crate::functions::own_function;
 use crate::handle::{Handle, KeyName};
+use crate::requests::ask;
 use crate::session::Session;
 use crate::stages::enter;
 use crate::tables::Tables;
@@ -17,6 +18,8 @@ use rasker_engine::{
     Batches, Context, EngineError, FilesOptions, Kind, Parameters, Query, Rows, ScalarValue,
     Settings, Spread, Stage, Stages, TextKind, WriteOptions, text_of,
 };
+use rasker_graph::Run;
+use rasker_protocol::{Datum, Query as Asked};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -271,12 +274,14 @@ pub struct SqlQuery {
     query: Query,
     /// What was entered of it.
     entered: Mutex<Option<Stages>>,
+    /// The tasks of that.
+    tasks: Mutex<Vec<Run>>,
     tables: Arc<Tables>,
 }
 
 impl SqlQuery {
     fn new(query: Query, tables: Arc<Tables>) -> SqlQuery {
-        SqlQuery { query, entered: Mutex::default(), tables }
+        SqlQuery { query, entered: Mutex::default(), tasks: Mutex::default(), tables }
     }
 }
 
@@ -339,14 +344,31 @@ impl SqlQuery {
         if let Some(before) = self.entered.lock().replace(stages) {
             before.give_up();
         }
-        let ids = enter(py, session, fragments, &self.tables)?;
+        let entered = enter(py, session, fragments, &self.tables)?;
+        *self.tasks.lock() = entered.all;
         let futures = PyList::empty(py);
-        for (task, key) in ids {
+        for (task, key) in entered.last {
             let handle = Handle::new(session.clone(), task, key, KeyName::Call("sql".into()));
             futures.append(handle.into_future(py)?)?;
         }
         session.inner().touched();
         Ok(Some(futures))
+    }
+
+    /// How many tasks of it have ended, and how many there are.
+    fn n_ended(&self, py: Python<'_>, session: &Session, timeout: f64) -> PyResult<(u32, u32)> {
+        let tasks = self.tasks.lock().clone();
+        let n: u32 = tasks.iter().map(|run| run.count).sum();
+        let left = match ask(session, py, Asked::Pending(tasks), Some(timeout))? {
+            Datum::Int(left) => u32::try_from(left).unwrap_or(n),
+            _ => n,
+        };
+        Ok((n.saturating_sub(left), n))
+    }
+
+    /// Rows that this process has read of tables for it.
+    fn n_rows_read(&self) -> u64 {
+        self.query.n_rows_read()
     }
 
     /// Lets workers forget tables of this process, which will be brought to them again.

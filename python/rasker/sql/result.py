@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rasker.sql import progress
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,10 +61,15 @@ class Result:
 
     def _futures(self) -> list[Any] | None:
         """Futures of the rows, in order, if workers are to make them."""
-        client = None if self._query.is_done() else self._current()
-        if client is None:
+        if self._query.is_done():
             return None
-        return self._query.submit(client._session, *_sizes(client))
+        client = self._current()
+        session = None if client is None else client._session
+        futures = None
+        if session is not None:
+            futures = self._query.submit(session, *_sizes(client))
+        progress.began(self._query, session if futures is not None else None)
+        return futures
 
     def _by_workers(self) -> list[Any] | None:
         """What the last tasks give, each a `pyarrow.Table`; `None` if it is to be made here."""

@@ -89,7 +89,7 @@ impl Data {
         let mut written: Vec<Vec<Vec<Bytes>>> = Vec::new();
         for stage in &stages.stages {
             if let Some(given) = &stage.given {
-                let joined = |parts: Parts| parts.0.iter().map(joined).collect();
+                let joined = |parts: Parts| parts.0.iter().map(|part| joined(part)).collect();
                 written.push(given.written()?.into_iter().map(joined).collect());
                 continue;
             }
@@ -113,7 +113,7 @@ impl Data {
                 }
                 let parts = self.runner.run(&fragment, task, inputs, memory, GO_ON)?;
                 assert_eq!(parts.0.len(), stage.n_parts as usize);
-                outputs.push(parts.0.iter().map(joined).collect());
+                outputs.push(parts.0.iter().map(|part| joined(part)).collect());
             }
             written.push(outputs);
         }
@@ -126,7 +126,7 @@ impl Data {
     }
 }
 
-fn joined(part: &Vec<Buffer>) -> Bytes {
+fn joined(part: &[Buffer]) -> Bytes {
     let slices: Vec<&[u8]> = part.iter().map(|buffer| buffer.as_slice()).collect();
     Bytes::from(slices.concat())
 }
