@@ -58,6 +58,7 @@ mod names;
 mod own_functions;
 mod query;
 mod row_filter;
+mod row_ranges;
 mod rows;
 mod selectivity;
 mod text;

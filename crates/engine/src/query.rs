@@ -5,6 +5,7 @@ use crate::environment::{Environment, caught};
 use crate::estimate::estimated_nbytes;
 use crate::files::{Commit, Staging, by_tasks};
 use crate::gather_groups::without_idle_calls;
+use crate::row_ranges::by_rows;
 use crate::{EngineError, Kind, Result, hot};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use datafusion::arrow::compute::cast;
@@ -305,6 +306,10 @@ impl Query {
     async fn physical(&self) -> Result<Arc<dyn ExecutionPlan>> {
         // Within one process all rows are together already.
         let plan = self.state.create_physical_plan(shared_out(&self.plan).0).await?;
+        // Rows that are only filtered and computed stay in the order of their files: no partition
+        // takes over what another one was to read.
+        let plan = plan.with_preserve_order(true).unwrap_or(plan);
+        let plan = by_rows(plan, self.state.runtime_env()).await?;
         *self.reading.lock() = leaves(&plan);
         Ok(match &self.staging {
             Some(staging) => Arc::new(Commit::new(plan, staging.clone())),

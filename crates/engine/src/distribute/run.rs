@@ -6,6 +6,7 @@ use super::narrow::narrow;
 use super::parts::{PartWriter, Parts, Sharing};
 use super::range::{Comparable, Cutter, RangeStep, Step};
 use crate::environment::Environment;
+use crate::row_ranges::by_rows;
 use crate::{Context, EngineError, Result};
 use ::bytes::Bytes;
 use datafusion::error::{DataFusionError, Result as DfResult};
@@ -83,6 +84,7 @@ impl FragmentRunner {
         let mut writer = PartWriter::new(&plan.schema(), sharing, n_parts)?;
         self.environment.wait(
             async {
+                let plan = by_rows(plan, &context.runtime_env()).await?;
                 let mut rows = plan.execute(0, context)?;
                 while let Some(batch) = rows.next().await {
                     writer.push(batch?)?;
