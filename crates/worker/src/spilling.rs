@@ -374,6 +374,9 @@ impl Worker {
         if self.governor.is_paused && is_idle && !is_moving {
             self.give_back(out);
         }
+        for executor in &mut self.executors {
+            executor.tell_crowded(self.governor.is_crowded);
+        }
         // Without anything that runs or leaves, waiting would be for ever.
         let has_to_wait = self.is_running() || is_moving || self.governor.waits_for_disk();
         let is_paused = self.governor.is_paused && has_to_wait;
