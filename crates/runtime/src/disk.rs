@@ -14,13 +14,16 @@ use rasker_worker::{Event, RecordRead};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 /// Threads for each direction.
 const N_THREADS: usize = 2;
+/// This part of the worker's memory is kept empty for the next values that come back. With it, a
+/// worker that fills its memory with values (to 0.7 of it) has not to pause (at 0.8).
+const WARM_PART: u64 = 8;
 /// Smaller values come back as plain bytes.
 const SEGMENT_NBYTES_MIN: usize = 64 << 10;
 
@@ -37,6 +40,10 @@ struct Shelf {
     /// Made when the first value is written.
     folder: Mutex<Option<SpillFolder>>,
     is_closing: AtomicBool,
+    /// Bytes of memory that is being filled.
+    filling_nbytes: AtomicU64,
+    /// Something came back since it was looked at last.
+    was_read: AtomicBool,
 }
 
 /// A record, and where its parts are if it was written to an exchange.
@@ -102,6 +109,7 @@ impl Disk {
     /// Removes what dead processes have left, and keeps little memory of values that are gone.
     pub fn open(&mut self, memory_limit_nbytes: u64) {
         self.arena.fit(memory_limit_nbytes);
+        self.arena.keep_warm((memory_limit_nbytes / WARM_PART) as usize);
         if self.parent.is_dir() {
             self.ask_writer(Job::Clean);
         }
@@ -110,6 +118,23 @@ impl Disk {
     /// Memory in which values lie that came back.
     pub fn nbytes_in_memory(&self) -> u64 {
         self.arena.nbytes_reserved() as u64
+    }
+
+    /// What of it is empty and kept for the next values that come back, or is being filled.
+    pub fn nbytes_idle(&self) -> u64 {
+        self.arena.nbytes_idle() as u64 + self.shelf.filling_nbytes.load(Ordering::Relaxed)
+    }
+
+    /// Gives back what is kept for the next values.
+    pub fn trim(&self) {
+        self.arena.trim();
+    }
+
+    /// The same, if no value has come back since this was called the last time.
+    pub fn trim_at_rest(&self) {
+        if !self.shelf.was_read.swap(false, Ordering::Relaxed) {
+            self.trim();
+        }
     }
 
     pub fn write(&mut self, record: u64, value: Value) {
@@ -260,7 +285,11 @@ impl Side {
             // Too little shared memory is no reason to lose a value.
             return Ok(Value::Encoded { blob: spilled.read()?.into(), nbytes });
         };
-        spilled.read_into(&mut slab)?;
+        self.shelf.was_read.store(true, Ordering::Relaxed);
+        self.shelf.filling_nbytes.fetch_add(nbytes, Ordering::Relaxed);
+        let filled = spilled.read_into(&mut slab);
+        self.shelf.filling_nbytes.fetch_sub(nbytes, Ordering::Relaxed);
+        filled?;
         Ok(Value::Encoded { blob: Blob::Local(Arc::new(slab.seal())), nbytes })
     }
 

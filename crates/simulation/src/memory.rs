@@ -142,7 +142,7 @@ impl World {
         node.is_measured = false;
         let executors = node.executors.iter().map(|(id, e)| (*id, e.nbytes(), 0)).collect();
         self.n_looks += 1;
-        let measured = Measured { core_nbytes: 0, executors };
+        let measured = Measured { executors, ..Measured::default() };
         self.worker_handles(id, WorkerEvent::Measured(measured));
     }
 
