@@ -15,7 +15,7 @@ const SIZES: u64 = 8;
 /// Workers say how they are twice a second.
 const TICK_NS: u64 = 500_000_000;
 /// Looks at memory, and ticks, that one run may take: without an end it would not end.
-const LOOKS_MAX: u64 = 300_000;
+const LOOKS_MAX: u64 = 600_000;
 
 /// How large a value is said to be.
 pub fn size(value: i64) -> u64 {
