@@ -29,15 +29,19 @@
 //! 7. A forked process gets copies of memory that user code works in, and its parent's stays as it
 //!    is: `a_fork_copies_memory_that_is_shared`.
 //! 8. No damage to a spill file goes unseen: `two_hundred_kinds_of_damage_are_all_detected`.
+//! 9. A checksum is that of the bytes, however they are cut and in which cache they are:
+//!    `a_checksum_is_the_same_however_the_bytes_are_cut`.
 //!
 //! # Reading order
 //!
 //! `mapping` (the one place that maps memory), `region`, `ranges`, `arena`, `segment`,
-//! `shared_slab`, `board`, `fork`, then `direct` (transfers that pass the page cache) and `spill`.
+//! `shared_slab`, `board`, `fork`, `checksum`, then `direct` (transfers that pass the page cache)
+//! and `spill`.
 
 mod arena;
 
 mod board;
+mod checksum;
 mod direct;
 mod error;
 mod fork;
@@ -51,16 +55,12 @@ pub mod spill;
 pub use arena::{Arena, ArenaOptions, Slab};
 
 pub use board::{Board, Words, read_board};
+pub use checksum::{Checksum, checksum};
 pub use error::StoreError;
 pub use fork::is_forked_child;
 pub use region::{Region, RegionId, RegionWatcher};
 pub use segment::{Descriptor, PrivateMap, Segment};
 pub use shared_slab::SharedSlab;
-
-/// The checksum of bytes that leave for a socket or a disk: xxh3, 64 bits.
-pub fn checksum(bytes: &[u8]) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(bytes)
-}
 
 /// Random bytes from the kernel, for names and ids that nobody may guess or repeat.
 pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], StoreError> {

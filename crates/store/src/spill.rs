@@ -21,10 +21,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags};
-use xxhash_rust::xxh3::Xxh3;
 
 use crate::direct::{BLOCK_NBYTES, BlockFile, is_refused, open_flags};
-use crate::{StoreError, checksum, random_bytes};
+use crate::{Checksum, StoreError, checksum, random_bytes};
 
 const MAGIC: [u8; 8] = *b"RSKRSPIL";
 const FORMAT_VERSION: u32 = 2;
@@ -127,10 +126,10 @@ impl SpillFolder {
         };
         reserve(&fd, BLOCK_NBYTES as u64 + len).map_err(failed)?;
         let file = BlockFile::new(fd);
-        let mut hasher = Xxh3::new();
-        file.write_from(BLOCK_NBYTES as u64, parts, |piece| hasher.update(piece))
+        let mut sum = Checksum::default();
+        file.write_from(BLOCK_NBYTES as u64, parts, |piece| sum.update_cold(piece))
             .map_err(failed)?;
-        value.header.checksum = hasher.digest();
+        value.header.checksum = sum.value();
         file.write_block(&value.header.to_bytes(), 0).map_err(failed)?;
         Ok(value)
     }
@@ -249,10 +248,10 @@ impl SpilledValue {
     }
 
     fn read_content(&self, file: &BlockFile, content: &mut [u8]) -> Result<(), StoreError> {
-        let mut hasher = Xxh3::new();
-        file.read_from(BLOCK_NBYTES as u64, content, |piece| hasher.update(piece))
+        let mut sum = Checksum::default();
+        file.read_from(BLOCK_NBYTES as u64, content, |piece| sum.update_cold(piece))
             .map_err(|error| self.unreadable(error))?;
-        if hasher.digest() != self.header.checksum {
+        if sum.value() != self.header.checksum {
             return Err(self.damaged("its content does not match its checksum"));
         }
         Ok(())

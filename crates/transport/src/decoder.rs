@@ -10,8 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use rasker_store::{Region, RegionId, Slab};
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use rasker_store::{Checksum, Region, RegionId, Slab, checksum};
 
 use crate::TransportError;
 use crate::frame::{Attachment, Frame};
@@ -21,7 +20,7 @@ use crate::wire::{self, Entry, Kind};
 const BUFFER_NBYTES: usize = 64 << 10;
 /// At most this much is read into an attachment at a time, so that it is still in the cache when it
 /// is hashed.
-const STEP_NBYTES: usize = 512 << 10;
+const STEP_NBYTES: usize = 256 << 10;
 /// Below this rest, an attachment is read through the buffer, together with what follows it.
 const DIRECT_NBYTES_MIN: usize = 32 << 10;
 /// Attachments from this size on land in the arena.
@@ -53,7 +52,7 @@ struct Content {
     len: usize,
     filled: usize,
     target: Target,
-    hasher: Option<Xxh3>,
+    sum: Option<Checksum>,
 }
 
 enum Target {
@@ -83,8 +82,8 @@ impl Content {
             Target::Heap(bytes) => &bytes[self.filled..self.filled + nbytes],
             Target::Slab(slab) => &slab[self.filled..self.filled + nbytes],
         };
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(arrived);
+        if let Some(sum) = &mut self.sum {
+            sum.update(arrived);
         }
         self.filled += nbytes;
     }
@@ -192,7 +191,7 @@ impl Decoder {
         }
         if !self.link.is_local {
             let expected = wire::u64_at(bytes, head_end);
-            let found = xxh3_64(&bytes[..head_end]);
+            let found = checksum(&bytes[..head_end]);
             self.check("the head of a frame", expected, found)?;
         }
         let entries: Option<Vec<Entry>> = bytes[wire::FIXED_NBYTES..head_start]
@@ -334,14 +333,14 @@ impl Decoder {
         if content.filled < content.len {
             return Ok(false);
         }
-        let Some(hasher) = &content.hasher else {
+        let Some(sum) = &content.sum else {
             return Ok(true);
         };
         if self.end - self.start < wire::CHECKSUM_NBYTES {
             return Ok(false);
         }
         let expected = wire::u64_at(self.available(), 0);
-        self.check(&format!("attachment {index}"), expected, hasher.digest())?;
+        self.check(&format!("attachment {index}"), expected, sum.value())?;
         self.start += wire::CHECKSUM_NBYTES;
         Ok(true)
     }
@@ -355,8 +354,8 @@ impl Decoder {
         // An arena that has no room is no reason to lose the value: it goes to the heap then.
         let slab = arena.and_then(|arena| arena.allocate(len as usize).ok());
         let target = slab.map_or(Target::Heap(Vec::new()), Target::Slab);
-        let hasher = (!self.link.is_local).then(Xxh3::new);
-        Ok(Content { len: len as usize, filled: 0, target, hasher })
+        let sum = (!self.link.is_local).then(Checksum::default);
+        Ok(Content { len: len as usize, filled: 0, target, sum })
     }
 
     fn borrow_segment(

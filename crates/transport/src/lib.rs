@@ -35,6 +35,8 @@
 //! 5. Nobody gets in without the token, and it never crosses the wire:
 //!    `a_wrong_token_is_refused_on_both_sides`, `the_token_never_crosses_the_wire`.
 //! 6. A peer that is slow at the door holds up nobody: `a_slow_peer_is_sent_away`.
+//! 7. Between processes of one host nothing is sent by a timer, whatever congestion control the
+//!    system has chosen: `a_socket_within_a_host_is_not_paced`.
 //!
 //! # Reading order
 //!

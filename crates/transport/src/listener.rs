@@ -19,7 +19,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::connection::{Connection, Peer};
 use crate::frame::LinkOptions;
-use crate::stream::Stream;
+use crate::stream::{Stream, prepare};
 use crate::tls::{TlsClient, TlsServer};
 use crate::token::Credentials;
 use crate::{Address, TransportError, handshake};
@@ -75,7 +75,7 @@ async fn open(address: &Address, tls: Option<&TlsClient>) -> Result<Stream, Tran
         Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await.map_err(failed)?)),
         Address::Tcp { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
-            stream.set_nodelay(true).map_err(failed)?;
+            prepare(&stream).map_err(failed)?;
             Ok(Stream::Tcp(stream))
         }
         Address::Tls { host, port } => {
@@ -83,7 +83,7 @@ async fn open(address: &Address, tls: Option<&TlsClient>) -> Result<Stream, Tran
                 reason: format!("{address} needs the server's fingerprint or an authority file"),
             })?;
             let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
-            stream.set_nodelay(true).map_err(failed)?;
+            prepare(&stream).map_err(failed)?;
             let server = ServerName::try_from(host.clone())
                 .map_err(|error| TransportError::Tls { reason: error.to_string() })?;
             let stream = TlsConnector::from(tls.config.clone()).connect(server, stream).await;
@@ -265,10 +265,36 @@ async fn secure(stream: Stream, name: &str, door: &Door) -> Result<Stream, Trans
     let Stream::Tcp(stream) = stream else {
         return Ok(stream);
     };
-    stream.set_nodelay(true).map_err(failed)?;
+    prepare(&stream).map_err(failed)?;
     let Some(tls) = &door.tls else {
         return Ok(Stream::Tcp(stream));
     };
     let stream = TlsAcceptor::from(tls.config.clone()).accept(stream).await.map_err(failed)?;
     Ok(Stream::Tls(Box::new(stream.into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Token;
+
+    #[tokio::test]
+    async fn a_socket_within_a_host_is_not_paced() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("tcp://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let (opened, accepted) = tokio::join!(open(&address, None), listener.accept());
+        let door = Door {
+            credentials: Credentials { token: Token::from_bytes([1; 32]) },
+            tls: None,
+            options: ListenerOptions::default(),
+            reply: Box::new(|_, _| Ok(Bytes::new())),
+        };
+        let accepted = secure(Stream::Tcp(accepted.unwrap().0), "peer", &door).await;
+        for end in [opened.unwrap(), accepted.unwrap()] {
+            let Stream::Tcp(socket) = end else { panic!("it is a TCP socket") };
+            let control = rustix::net::sockopt::tcp_congestion(&socket).unwrap();
+            assert_eq!(control.trim_end_matches('\0'), "reno");
+            assert!(socket.nodelay().unwrap());
+        }
+    }
 }

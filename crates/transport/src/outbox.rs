@@ -6,8 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Weak;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use rasker_store::{RegionId, RegionWatcher, Segment};
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use rasker_store::{Checksum, RegionId, RegionWatcher, Segment, checksum};
 
 use crate::frame::{Attachment, Frame};
 use crate::wire::{self, Entry, Kind};
@@ -16,7 +15,7 @@ use crate::wire::{self, Entry, Kind};
 /// their own.
 const COPY_NBYTES_MAX: usize = 4096;
 /// Content is hashed and offered to the socket in steps of this size, while it is in the cache.
-const HASH_STEP_NBYTES: usize = 512 << 10;
+const HASH_STEP_NBYTES: usize = 256 << 10;
 const PIECES_PER_CALL: usize = 64;
 /// The kernel takes no more than 253 descriptors in one call.
 pub(crate) const DESCRIPTORS_PER_CALL: usize = 64;
@@ -132,25 +131,25 @@ impl Outbox {
         }
         let mut nbytes = self.tail.len() - start + head.len();
         let is_copied = head.len() <= COPY_NBYTES_MAX;
-        let mut checksum = None;
+        let mut head_sum = None;
         if !self.is_local {
             nbytes += wire::CHECKSUM_NBYTES;
             if !is_copied {
-                let mut hasher = Xxh3::new();
-                hasher.update(&self.tail[start..]);
-                hasher.update(&head);
-                checksum = Some(hasher.digest());
+                let mut sum = Checksum::default();
+                sum.update(&self.tail[start..]);
+                sum.update(&head);
+                head_sum = Some(sum.value());
             }
         }
         if is_copied {
             self.tail.put_slice(&head);
-            checksum = (!self.is_local).then(|| xxh3_64(&self.tail[start..]));
+            head_sum = (!self.is_local).then(|| checksum(&self.tail[start..]));
         } else {
             self.end_tail();
             self.pieces.push_back(Piece::Bytes(head));
         }
-        if let Some(checksum) = checksum {
-            self.tail.put_u64_le(checksum);
+        if let Some(sum) = head_sum {
+            self.tail.put_u64_le(sum);
         }
         nbytes
     }
@@ -160,7 +159,7 @@ impl Outbox {
         if len <= COPY_NBYTES_MAX {
             self.tail.put_slice(attachment.as_slice());
             if !self.is_local {
-                self.tail.put_u64_le(xxh3_64(attachment.as_slice()));
+                self.tail.put_u64_le(checksum(attachment.as_slice()));
             }
         } else {
             self.end_tail();
@@ -239,7 +238,7 @@ pub(crate) struct InFlight {
     /// How many pieces from the front have had their descriptor sent, which goes ahead of their
     /// bytes.
     n_descriptors_sent: usize,
-    hasher: Xxh3,
+    sum: Checksum,
     /// How much of the piece that is being hashed is hashed, and whether the next checksum is
     /// known.
     n_hashed: usize,
@@ -263,11 +262,11 @@ impl InFlight {
         // Hashing runs ahead of sending by one step at most.
         if self.n_hashed <= self.n_sent && self.n_hashed < content.len() {
             let end = content.len().min(self.n_hashed + HASH_STEP_NBYTES);
-            self.hasher.update(&content[self.n_hashed..end]);
+            self.sum.update_cold(&content[self.n_hashed..end]);
             self.n_hashed = end;
         }
         if self.n_hashed == content.len() {
-            let digest = self.hasher.digest().to_le_bytes();
+            let digest = self.sum.value().to_le_bytes();
             if let Some(Piece::Checksum(bytes)) = self.pieces.get_mut(1) {
                 *bytes = digest;
             }
@@ -318,7 +317,7 @@ impl InFlight {
             self.n_sent = 0;
             self.n_descriptors_sent = self.n_descriptors_sent.saturating_sub(1);
             if let Piece::Hashed(_) = piece {
-                self.hasher.reset();
+                self.sum.reset();
                 self.n_hashed = 0;
             }
             self.pieces.pop_front();
