@@ -66,7 +66,12 @@ pub(crate) async fn by_rows(plan: Plan, resources: &RuntimeEnv) -> Result<Plan> 
         };
         let groups = scan.file_groups.iter().map(|group| group.iter().map(by_rows).collect());
         let groups: Vec<FileGroup> = groups.map(|files: Vec<_>| FileGroup::new(files)).collect();
-        let scan = FileScanConfigBuilder::from(scan.clone()).with_file_groups(groups).build();
+        // Shares are fair. A partition that is run first would take over those of the others
+        // before they begin, and read all of them alone.
+        let scan = FileScanConfigBuilder::from(scan.clone())
+            .with_file_groups(groups)
+            .with_preserve_order(true)
+            .build();
         Ok(Transformed::yes(DataSourceExec::from_data_source(scan) as Plan))
     })
     .data()

@@ -40,6 +40,9 @@ pub fn memory_settings(
     shares: Option<HashMap<String, f64>>,
     folder: Option<&str>,
 ) -> MemorySettings {
+    if limit_nbytes > 0 {
+        crate::allocator::is_limited();
+    }
     let shares = shares.unwrap_or_default();
     let usual = MemoryOptions::default();
     let share = |name: &str, usual: f64| shares.get(name).copied().unwrap_or(usual);

@@ -1,5 +1,6 @@
 //! The table engine as Python sees it: tables in and out through the Arrow PyCapsule interface.
 
+use crate::allocator;
 use crate::functions::own_function;
 use crate::handle::{Handle, KeyName};
 use crate::requests::ask;
@@ -90,6 +91,9 @@ impl SqlContext {
         memory_limit: Option<u64>,
         spill_folder: Option<PathBuf>,
     ) -> PyResult<SqlContext> {
+        if memory_limit.is_some() {
+            allocator::is_limited();
+        }
         let settings = Settings { threads, memory_limit, spill_folder };
         let context = Context::new(&settings).map_err(|error| raised(py, &error))?;
         Ok(SqlContext(Arc::new(context), Arc::default()))

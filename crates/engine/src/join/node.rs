@@ -185,6 +185,18 @@ impl ExecutionPlan for SpillingHashJoinExec {
             stream_of(&joined, partition, partitions, context)
         };
         let stream = futures::stream::once(stream).try_flatten();
+        // Whoever has built the table has woken the partitions that waited for it, on its own
+        // thread, from where no other takes them as long as this one goes on.
+        let mut is_first = partitions > 1;
+        let stream = stream.then(move |batch| {
+            let gives_way = std::mem::take(&mut is_first);
+            async move {
+                if gives_way {
+                    tokio::task::yield_now().await;
+                }
+                batch
+            }
+        });
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream)))
     }
 
