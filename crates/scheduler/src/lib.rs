@@ -46,6 +46,7 @@
 //! `place`, `queue`, `dispatch`, `send`, `report`, `values`, `membership`, `health`, `errands`,
 //! `query`, `explain`, `invariants`.
 
+mod ahead;
 mod dispatch;
 mod errands;
 mod event;

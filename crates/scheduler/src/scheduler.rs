@@ -1,5 +1,6 @@
 //! The machine: its parts and its one door.
 
+use crate::ahead::BATCH;
 use crate::dispatch::Rank;
 use crate::errands::Errand;
 use crate::event::{Action, Event};
@@ -179,9 +180,12 @@ impl Scheduler {
         self.on_heard(worker);
         match message {
             FromWorker::Progress(items) => {
-                for item in &items {
-                    self.on_progress(worker, item);
-                    self.settle();
+                for batch in items.chunks(BATCH) {
+                    self.read_ahead_of_progress(batch);
+                    for item in batch {
+                        self.on_progress(worker, item);
+                        self.settle();
+                    }
                 }
             }
             FromWorker::Answer { id, answer } => self.on_answer(worker, id, answer),
