@@ -26,26 +26,29 @@ const SHARE: u32 = 2;
 /// calls.
 const SPELL_NS: f64 = 20e3;
 /// So many are many.
-const SPELL_MIN: usize = 32;
+const SPELL_MIN: usize = 8;
 
 /// A worker's place in the line for work: those with an idle thread first, then the least busy.
 #[derive(Clone, Copy)]
 pub(crate) struct Rank {
     is_busy: bool,
+    /// Its work in hand for each thread, ns.
+    per_thread: f64,
     occupancy: f64,
     nthreads: u32,
     id: WorkerId,
 }
 
 impl Rank {
-    fn per_thread(&self) -> f64 {
-        self.occupancy / f64::from(self.nthreads)
+    fn new(is_busy: bool, occupancy: f64, nthreads: u32, id: WorkerId) -> Rank {
+        let per_thread = occupancy / f64::from(nthreads);
+        Rank { is_busy, per_thread, occupancy, nthreads, id }
     }
 }
 
 impl Ord for Rank {
     fn cmp(&self, other: &Rank) -> Ordering {
-        let by_load = || self.per_thread().total_cmp(&other.per_thread());
+        let by_load = || self.per_thread.total_cmp(&other.per_thread);
         self.is_busy.cmp(&other.is_busy).then_with(by_load).then(self.id.cmp(&other.id))
     }
 }
@@ -85,7 +88,7 @@ impl Scheduler {
             let nthreads = worker.hello.nthreads.max(1);
             // One that is busy for long has no room for anything.
             if !is_busy || occupancy < DEPTH_NS * f64::from(nthreads) {
-                open.push(Reverse(Rank { is_busy, occupancy, nthreads, id }));
+                open.push(Reverse(Rank::new(is_busy, occupancy, nthreads, id)));
             }
         }
         // The least busy worker chooses first, again and again; before all, those with a thread
@@ -95,7 +98,7 @@ impl Scheduler {
         let mut victims = Victims::default();
         let mut depth = Depth::Full;
         while let Some(mut first) = open.peek_mut() {
-            let Rank { id, mut occupancy, .. } = first.0;
+            let Rank { id, mut occupancy, nthreads, .. } = first.0;
             let end = occupancy + SPELL_NS;
             let given = loop {
                 match self.give(id, Load { occupancy, depth, n_threads }, &mut victims) {
@@ -108,8 +111,7 @@ impl Scheduler {
             };
             let is_busy = !self.worker(id).expect("alive").is_idle();
             if given {
-                first.0.occupancy = occupancy;
-                first.0.is_busy = is_busy;
+                first.0 = Rank::new(is_busy, occupancy, nthreads, id);
             } else {
                 if !is_busy {
                     depth = Depth::Threads;

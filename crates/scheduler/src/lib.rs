@@ -43,7 +43,7 @@
 //!   `a_lost_writer_runs_again_and_no_other`).
 //!
 //! Reading order: `event`, `scheduler`, `table`, `transition`, `submit`, `exchange`, `wishes`,
-//! `place`, `queue`, `dispatch`, `send`, `report`, `values`, `membership`, `health`, `errands`,
+//! `place`, `queue`, `ahead`, `dispatch`, `send`, `report`, `values`, `membership`, `health`, `errands`,
 //! `query`, `explain`, `invariants`.
 
 mod ahead;

@@ -234,10 +234,10 @@ impl Scheduler {
                 out.push(Action::ToWorker(id, message));
             }
             out.extend(worker.out.drain(..).map(|message| Action::ToWorker(id, message)));
-            if !worker.calls.is_empty() || !worker.peers.is_empty() {
+            if worker.has_calls() || !worker.peers.is_empty() {
                 let message = ToWorker::Compute {
                     templates: std::mem::take(&mut worker.templates),
-                    calls: std::mem::take(&mut worker.calls),
+                    calls: worker.take_calls(),
                     peers: std::mem::take(&mut worker.peers),
                     exchanges: std::mem::take(&mut worker.opened),
                 };

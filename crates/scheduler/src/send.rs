@@ -39,7 +39,7 @@ impl Scheduler {
         self.teach(id, template);
         let worker = self.workers[id.0 as usize].as_deref_mut().expect("alive");
         worker.begin(template, count, &self.table.layer(slot).options);
-        worker.calls.push(calls);
+        worker.push_calls(calls);
     }
 
     /// A worker gets each template once.
@@ -93,7 +93,7 @@ impl Scheduler {
         }
         let worker = self.workers[id.0 as usize].as_deref_mut().expect("alive");
         worker.begin(template, 1, self.table.options(task));
-        worker.calls.push(calls);
+        worker.push_calls(calls);
     }
 
     /// Notes whose values a call elsewhere is about to use up, if memory is short there.

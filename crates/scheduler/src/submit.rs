@@ -170,7 +170,7 @@ impl Scheduler {
         let mut read = TaskList::new();
         let mut from = 0;
         for index in 0..count {
-            if index as usize % BATCH == 0 {
+            if (index as usize).is_multiple_of(BATCH) {
                 self.read_ahead_of_page(slot, page, index as usize);
             }
             let task = TaskRef { layer: slot, index };

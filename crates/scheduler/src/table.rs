@@ -481,7 +481,8 @@ impl Table {
         match &self.layer(task.layer).recipe {
             Recipe::Data { .. } => {}
             Recipe::Page(page) => {
-                into.extend_from_slice(page.reads(task.index));
+                // One by one: mostly there are two or three, too few to call for a copy.
+                into.extend(page.reads(task.index).iter().copied());
             }
             Recipe::Map(map) => {
                 for input in &map.inputs {

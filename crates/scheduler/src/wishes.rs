@@ -151,7 +151,7 @@ impl Scheduler {
                 if layer.id != run.layer || index >= layer.expanded {
                     break;
                 }
-                if (index - run.start) as usize % BATCH == 0 {
+                if ((index - run.start) as usize).is_multiple_of(BATCH) {
                     self.table.read_ahead_of_release(slot, index, end);
                 }
                 self.unwant(TaskRef { layer: slot, index });
