@@ -43,8 +43,8 @@
 //!   `a_lost_writer_runs_again_and_no_other`).
 //!
 //! Reading order: `event`, `scheduler`, `table`, `transition`, `submit`, `exchange`, `wishes`,
-//! `place`, `queue`, `ahead`, `dispatch`, `send`, `report`, `values`, `membership`, `health`, `errands`,
-//! `query`, `explain`, `invariants`.
+//! `place`, `queue`, `ahead`, `dispatch`, `send`, `report`, `values`, `membership`, `health`,
+//! `errands`, `query`, `explain`, `invariants`.
 
 mod ahead;
 mod dispatch;
