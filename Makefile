@@ -25,7 +25,7 @@ RUST := $(shell find crates Cargo.toml Cargo.lock .cargo \
 # Values that pip and the tests would otherwise take from the user's machine.
 export PYTHONNOUSERSITE := 1
 
-.PHONY: build demo test test-rust test-python typecheck bench chaos simulate fuzz tidy docs-check wheel clean
+.PHONY: build demo test test-rust test-python typecheck bench chaos storm simulate fuzz tidy docs-check wheel clean
 
 build: $(VENV)/.built
 
@@ -107,6 +107,17 @@ fuzz:
 # make chaos CHAOS="--runs 10 --faults freeze,retire"; --library dask shows Dask beside it.
 chaos: build
 	@$(BIN)/python -m tests.chaos $(CHAOS)
+
+# The long forms of what `make test` does for a few seconds; STORM_SECONDS for each of the first two.
+STORM_SECONDS ?= 60
+
+storm: build
+	@$(BIN)/python -m tests.chaos.storm --seconds $(STORM_SECONDS)
+	@$(BIN)/python -m tests.chaos.attack --seconds $(STORM_SECONDS)
+	@$(BIN)/python -m tests.chaos.blame --runs 20
+	@for job in streamed persisted; do $(BIN)/python tests/cluster/memory_jobs.py \
+		$$job --limit 256MiB --runs 20 --cgroup; done
+	@for job in spike damaged filled; do $(BIN)/python tests/cluster/memory_jobs.py $$job; done
 
 tidy:
 	@cargo xtask tidy

@@ -120,7 +120,8 @@ def _traceback(frames: list[tuple[str, str, int]]) -> TracebackType | None:
     for filename, name, line in reversed(frames):
         frame = _frame(filename, name)
         if frame is not None:
-            result = TracebackType(result, frame, frame.f_lasti, max(line, 1))
+            # Without a place in the code the line that is given here is the one that is shown.
+            result = TracebackType(result, frame, -1, max(line, 1))
     return result
 
 

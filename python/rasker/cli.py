@@ -1,4 +1,4 @@
-"""The `rasker` program: `scheduler`, `worker`, `sql`, `config`, `info`."""
+"""The `rasker` program: scheduler, worker, sql, explain, story, config, info."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_worker(commands)
     _add_sql(commands)
     _add_config(commands)
+    _add_questions(commands)
     info = commands.add_parser("info", help="about this installation")
     info.add_subparsers(dest="what", required=True).add_parser(
         "versions", help="versions of Python and packages, as JSON"
@@ -57,6 +58,47 @@ def _add_scheduler(commands: Any) -> None:
     )
 
 
+def _add_questions(commands: Any) -> None:
+    for name, text in (
+        ("explain", "say why a task is not done"),
+        ("story", "say what has happened to a task"),
+    ):
+        p = commands.add_parser(name, help=text)
+        p.add_argument("key", help="of the task, as future.key or str(future) says it")
+        p.add_argument("address", nargs="?", help="of the scheduler, for instance tcp://host:8786")
+        p.add_argument("--scheduler-file", help="the file that the scheduler has written")
+
+
+def _client_of(args: Any) -> Any:
+    from rasker import config
+    from rasker.distributed import Client
+
+    if args.scheduler_file is not None:
+        return Client(scheduler_file=args.scheduler_file, set_as_default=False)
+    address = args.address or config.get("scheduler-address", None)
+    if address is None:
+        raise ValueError("name the scheduler: its address, or --scheduler-file")
+    return Client(address, set_as_default=False)
+
+
+def _run_explain(args: Any) -> int:
+    with _client_of(args) as client:
+        print(client.explain(args.key))
+    return 0
+
+
+def _run_story(args: Any) -> int:
+    from datetime import datetime
+
+    with _client_of(args) as client:
+        story = client.story(args.key)
+    for _, start, finish, _, cause, time in story:
+        print(f"{datetime.fromtimestamp(time):%H:%M:%S.%f}  {start} -> {finish}: {cause}")
+    if not story:
+        print(f"nothing is remembered of {args.key!r}", file=sys.stderr)
+    return 0 if story else 1
+
+
 def _add_sql(commands: Any) -> None:
     from rasker.sql.shell import add_parser
 
@@ -70,6 +112,8 @@ def _run_sql(args: argparse.Namespace) -> int:
 
 
 def _add_worker(commands: Any) -> None:
+    import argparse
+
     p = commands.add_parser("worker", help="start a worker and join a scheduler")
     p.add_argument("address", nargs="?", help="of the scheduler, for instance tcp://host:8786")
     p.add_argument("--scheduler-file", help="the file that the scheduler has written")
@@ -107,6 +151,18 @@ def _add_worker(commands: Any) -> None:
     )
     p.add_argument("--death-timeout", help="end after this time without a scheduler")
     p.add_argument(
+        "--lifetime", help="retire after this time, for instance '1 hour'; work and results move on"
+    )
+    p.add_argument(
+        "--lifetime-stagger", help="the lifetime differs by so much from worker to worker ('0 s')"
+    )
+    p.add_argument(
+        "--lifetime-restart",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="begin anew when the lifetime is over",
+    )
+    p.add_argument(
         "--preload", action="append", default=[], help="module or file to import first; repeatable"
     )
 
@@ -142,7 +198,7 @@ def _resources(text: str | None) -> dict[str, float] | None:
 
 
 def _run_scheduler(args: Any) -> int:
-    from rasker import _native
+    from rasker import _native, config
     from rasker.utils import parse_timedelta
 
     return _native.run_scheduler(
@@ -154,9 +210,28 @@ def _run_scheduler(args: Any) -> int:
         tls_key=args.tls_key,
         insecure=args.insecure,
         name=args.name,
-        idle_timeout=parse_timedelta(args.idle_timeout),
+        idle_timeout=parse_timedelta(
+            args.idle_timeout or config.get("distributed.scheduler.idle-timeout", None)
+        ),
         preload=args.preload,
     )
+
+
+def _lifetime(args: Any) -> dict[str, Any]:
+    """What the options say of a worker's life, and the configuration where they say nothing."""
+    from rasker import config
+    from rasker.utils import parse_timedelta
+
+    def asked(name: str, option: Any) -> Any:
+        if option is not None:
+            return option
+        return config.get(f"distributed.worker.lifetime.{name}", None)
+
+    return {
+        "duration": parse_timedelta(asked("duration", args.lifetime)),
+        "stagger": parse_timedelta(asked("stagger", args.lifetime_stagger)) or 0.0,
+        "restart": bool(asked("restart", args.lifetime_restart)),
+    }
 
 
 def _run_worker(args: Any) -> int:
@@ -203,6 +278,7 @@ def _run_worker(args: Any) -> int:
         processes=not args.threads,
         python=not args.no_python,
         death_timeout=parse_timedelta(args.death_timeout),
+        lifetime=_lifetime(args),
     )
 
 
@@ -281,6 +357,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "worker": _run_worker,
         "sql": _run_sql,
         "config": _run_config,
+        "explain": _run_explain,
+        "story": _run_story,
         "info": _run_info,
     }
     if args.command is None:

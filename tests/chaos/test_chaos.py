@@ -9,10 +9,13 @@ import time
 import pytest
 
 from rasker.distributed import wait
+from tests.chaos.attack import measure
+from tests.chaos.blame import runs
 from tests.chaos.cluster import Programs
 from tests.chaos.jobs import JOBS, make_array, mix, total
 from tests.chaos.proxy import through
 from tests.chaos.run import play, run
+from tests.chaos.storm import storm
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
@@ -82,3 +85,18 @@ def test_a_cable_that_is_cut_damaged_and_stopped_loses_nothing(tmp_path):
         programs.end()
         if cable is not None:
             cable.end()
+
+
+def test_results_fit_the_last_submit_in_a_storm_of_cancels():
+    found = storm(seconds=4)
+    assert found["results"] > 50, found
+
+
+def test_peers_without_the_token_are_sent_away_and_cost_little():
+    found = measure(seconds=4)
+    # How much slower the job is says nothing in so short a run.
+    assert found["longest_open_s"] <= 10.5 and found["scheduler_grew_mib"] <= 16, found
+
+
+def test_a_deadly_task_is_found_among_a_thousand_again_and_again():
+    assert len(runs(2)) == 2

@@ -98,7 +98,7 @@ def test_a_python_function_that_fails_says_so(ctx):
         raise RuntimeError("not today")
 
     ctx.create_function("broken", broken, ["int64"], "int64")
-    with pytest.raises(SqlError, match="function broken failed: not today"):
+    with pytest.raises(RuntimeError, match="not today"):
         ctx.sql("SELECT broken(1)").to_arrow()
     ctx.create_function("short", lambda a: a.slice(1), ["int64"], "int64")
     ctx.create_table("t", {"n": [1, 2, 3]})

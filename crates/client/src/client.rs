@@ -586,7 +586,7 @@ impl Client {
             ToClient::Failed(items) => {
                 for (run, failure) in items {
                     let Some(run) = self.clip(run) else { continue };
-                    self.ended(run, Ending::Failed(failure), out);
+                    self.finished(run, Ending::Failed(failure), out);
                 }
             }
             ToClient::Pending(runs) => {
@@ -638,7 +638,7 @@ impl Client {
         }
     }
 
-    /// Results of tasks, less those that were on their way when the user cancelled.
+    /// Endings of tasks, less those that were on their way when the user cancelled.
     fn finished(&mut self, run: Run, ending: Ending, out: &mut Vec<Action>) {
         let Some(layer) = self.layers.get(&run.layer) else { return };
         let open = layer.pieces.not_cancelled(run.start, run.count);

@@ -3,14 +3,17 @@
 use crate::dialect::{self, Rewritten};
 use crate::environment::{Environment, Settings};
 use crate::files::{FileTable, FilesOptions, Staging, is_place};
-use crate::query::Query;
+use crate::query::{Query, plain};
+use crate::rows::Rows;
 use crate::{EngineError, Kind, Result, functions, hot, names};
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{MemTable, TableProvider};
+use datafusion::common::config::ConfigNonZeroUsize;
 use datafusion::common::{ParamValues, ScalarValue, TableReference};
 use datafusion::datasource::file_format::format_as_file_type;
 use datafusion::datasource::listing::ListingTableUrl;
+use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::dml::CopyTo;
@@ -20,13 +23,15 @@ use datafusion::logical_expr::{
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
-use parking_lot::Mutex;
 use rasker_io::{Location, StoreOptions};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 const CATALOG: &str = "rasker";
 const SCHEMA: &str = "public";
+
+/// Rows of a batch in memory, at most.
+const SLICE_ROWS: usize = 64 << 10;
 
 /// Values for the placeholders of a statement.
 #[derive(Clone, Debug)]
@@ -64,13 +69,9 @@ pub struct TableEntry {
 pub struct Context {
     environment: Arc<Environment>,
     session: SessionContext,
-    /// Names of functions that only this process has.
-    own_functions: Arc<OwnNames>,
     /// Held while files that a statement names are tables.
     passing: tokio::sync::Mutex<()>,
 }
-
-pub(crate) type OwnNames = Mutex<HashSet<String>>;
 
 impl Context {
     pub fn new(settings: &Settings) -> Result<Context> {
@@ -94,8 +95,7 @@ impl Context {
         functions::scalars().iter().for_each(|function| session.register_udf((**function).clone()));
         let ours = functions::aggregates();
         ours.iter().for_each(|function| session.register_udaf((**function).clone()));
-        let (own_functions, passing) = Default::default();
-        Context { environment, session, own_functions, passing }
+        Context { environment, session, passing: Default::default() }
     }
 
     /// What fragments are decoded with: the functions of this context, one partition at a time.
@@ -105,15 +105,15 @@ impl Context {
         execution.target_partitions = 1;
         // A task that took files of its neighbors would read them a second time.
         execution.enable_file_stream_work_stealing = false;
+        // A task runs on one thread, and writes one file.
+        if let Ok(one) = ConfigNonZeroUsize::try_new(1) {
+            execution.minimum_parallel_output_files = one;
+        }
         state
     }
 
     pub(crate) fn session(&self) -> &SessionContext {
         &self.session
-    }
-
-    pub(crate) fn own_functions(&self) -> &OwnNames {
-        &self.own_functions
     }
 
     pub fn environment(&self) -> &Arc<Environment> {
@@ -144,6 +144,13 @@ impl Context {
         schema: SchemaRef,
         batches: Vec<RecordBatch>,
     ) -> Result<()> {
+        // One large batch would be the work of one thread; slices copy nothing.
+        let slices = |batch: RecordBatch| {
+            let starts = (0..batch.num_rows()).step_by(SLICE_ROWS);
+            let slice = |start| batch.slice(start, SLICE_ROWS.min(batch.num_rows() - start));
+            starts.map(slice).collect::<Vec<_>>()
+        };
+        let batches: Vec<RecordBatch> = batches.into_iter().flat_map(slices).collect();
         let n = self.environment.n_threads.min(batches.len()).max(1);
         // Neighbors stay together, so that rows keep their order.
         let share = batches.len().div_ceil(n).max(1);
@@ -193,32 +200,29 @@ impl Context {
     }
 
     /// Runs statements; all but the last are run to their end. A query is only planned, everything
-    /// else is done when this returns.
-    pub fn sql(
-        &self,
-        text: &str,
-        parameters: &Parameters,
-        check: &dyn Fn() -> bool,
-    ) -> Result<Query> {
+    /// else is done when this returns, with rows that `rows` makes.
+    pub fn sql(&self, text: &str, parameters: &Parameters, rows: &Rows<'_>) -> Result<Query> {
         let mut statements = dialect::parse(text)?;
         let Some(last) = statements.pop() else {
             return Err(EngineError::new(Kind::Syntax, "there is no statement in the text"));
         };
         for statement in statements {
-            let query = self.run(statement, parameters, check)?;
-            query.collect(check)?;
+            let query = self.run(statement, parameters, rows)?;
+            if !query.is_done() {
+                rows.of(&query)?;
+            }
         }
-        self.run(last, parameters, check)
+        self.run(last, parameters, rows)
     }
 
     fn run(
         &self,
         mut statement: Statement,
         parameters: &Parameters,
-        check: &dyn Fn() -> bool,
+        rows: &Rows<'_>,
     ) -> Result<Query> {
         names::number_placeholders(&mut statement);
-        let planned = self.environment.wait(self.plan(statement), check)?;
+        let planned = self.environment.wait(self.plan(statement), rows.check)?;
         let plan = match parameters {
             Parameters::None => planned,
             Parameters::Positional(values) => {
@@ -231,12 +235,34 @@ impl Context {
                 planned.with_param_values(ParamValues::Map(values.iter().map(named).collect()))?
             }
         };
-        let acted = self.environment.wait(self.act(plan), check);
-        let acted = acted.map(|query| query.knowing(self.own_functions.clone()));
-        acted.and_then(|query| match query.is_eager() {
-            true => query.done(check),
+        let plan = self.with_rows(plan, rows)?;
+        let query = self.environment.wait(self.act(plan), rows.check)?;
+        match query.is_eager() {
+            true => {
+                let made = rows.of(&query)?;
+                Ok(query.done(made))
+            }
             false => Ok(query),
-        })
+        }
+    }
+
+    /// The plan of a `CREATE TABLE AS` with the rows of its query in the query's place.
+    fn with_rows(&self, plan: LogicalPlan, rows: &Rows<'_>) -> Result<LogicalPlan> {
+        let LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(mut create)) = plan else {
+            return Ok(plan);
+        };
+        let exists = self.session.table_exist(create.name.clone())?;
+        if !rows.are_elsewhere() || (exists && !create.or_replace) {
+            return Ok(LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)));
+        }
+        let query = Query::new(self.environment.clone(), self.state(), (*create.input).clone());
+        let made = rows.of(&query)?;
+        let schema = create.input.schema().inner().clone();
+        let made = made.into_iter().map(|batch| plain(batch, &schema));
+        let made = MemTable::try_new(schema.clone(), vec![made.collect::<Result<_>>()?])?;
+        let source = provider_as_source(Arc::new(made));
+        create.input = Arc::new(LogicalPlanBuilder::scan("rows", source, None)?.build()?);
+        Ok(LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)))
     }
 
     /// The statement in forms that the planner knows. Queries whose columns a rule of the dialect
@@ -388,7 +414,7 @@ impl Context {
         let wrong =
             |error| EngineError::plan(format!("{} is no place for a file: {error}", at.text));
         let folder = at.url.join(".").map_err(wrong)?;
-        let staging = Staging::new(target.object_store(), &folder, false)?;
+        let staging = Staging::new(target.object_store(), &folder, false)?.of_one_file();
         copy.output_url = staging.aside.join(name).map_err(wrong)?.to_string();
         Ok((copy, Some(staging)))
     }
@@ -398,7 +424,7 @@ impl Context {
     /// # Errors
     ///
     /// For formats that are not known, folders that hold files already, and what writing says.
-    pub fn write(&self, query: &Query, to: WriteOptions, check: &dyn Fn() -> bool) -> Result<u64> {
+    pub fn write(&self, query: &Query, to: WriteOptions, rows: &Rows<'_>) -> Result<u64> {
         let state = self.state();
         let Some(factory) = state.get_file_format_factory(&to.format) else {
             let text =
@@ -413,7 +439,8 @@ impl Context {
             options.collect(),
             to.partition_by,
         )?;
-        let written = self.environment.wait(self.act(copy.build()?), check)?.collect(check)?;
+        let copy = self.environment.wait(self.act(copy.build()?), rows.check)?;
+        let written = rows.of(&copy)?;
         let count = written.first().filter(|batch| batch.num_rows() > 0).map(|batch| {
             batch.column(0).as_primitive::<datafusion::arrow::datatypes::UInt64Type>().value(0)
         });

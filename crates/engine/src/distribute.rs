@@ -5,10 +5,10 @@
 //!                      └ Fragment (bytes, once per worker) ─► run(partition, inputs) ─► parts
 //! ```
 //!
-//! A stage's plan keeps all its partitions; a task runs one of them. Leaves that read other
-//! stages are [`TaskInput`]s, which are given their bytes when the task runs. So a task's rows
-//! depend on the fragment, the partition and the inputs alone, and a task that is run again gives
-//! the same rows.
+//! A stage's plan keeps all its partitions; a task runs one of them, as if there were no other.
+//! Leaves that read other stages are [`TaskInput`]s, which are given their bytes when the task
+//! runs. So a task's rows depend on the fragment, the partition and the inputs alone, and a task
+//! that is run again gives the same rows.
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -16,18 +16,25 @@ use datafusion::arrow::datatypes::SchemaRef;
 mod bytes;
 mod codec;
 mod fragment;
+mod given;
 mod hash;
 mod input;
+mod joins;
+mod narrow;
 mod parts;
 mod run;
 mod split;
 
 pub use fragment::Fragment;
+pub use given::Given;
 pub use parts::Parts;
 pub use run::{FragmentRunner, Reservations};
-pub use split::{Reads, Stage, split};
+pub use split::{Reads, Stage};
 
+pub(crate) use given::MemoryTables;
 pub(crate) use input::TaskInput;
+pub(crate) use joins::BringTogether;
+pub(crate) use split::split;
 
 /// The columns and the batches of one part, as a task wrote it.
 pub fn batches_of(part: ::bytes::Bytes) -> crate::Result<(SchemaRef, Vec<RecordBatch>)> {

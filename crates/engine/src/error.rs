@@ -5,6 +5,7 @@ use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use rasker_io::IoError;
 use std::fmt;
+use std::sync::Arc;
 
 /// What kind of failure it was: callers tell them apart by this, people by the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,13 +35,15 @@ pub enum Kind {
 pub struct EngineError {
     pub kind: Kind,
     pub text: String,
+    /// What a function of the caller failed with, for him to find again.
+    pub cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 pub type Result<T, E = EngineError> = std::result::Result<T, E>;
 
 impl EngineError {
     pub fn new(kind: Kind, text: impl Into<String>) -> EngineError {
-        EngineError { kind, text: text.into() }
+        EngineError { kind, text: text.into(), cause: None }
     }
 
     pub fn plan(text: impl Into<String>) -> EngineError {
@@ -49,6 +52,12 @@ impl EngineError {
 
     pub fn cancelled() -> EngineError {
         EngineError::new(Kind::Cancelled, "the query was cancelled")
+    }
+
+    /// The same, with what it came from.
+    pub fn because(mut self, cause: impl std::error::Error + Send + Sync + 'static) -> EngineError {
+        self.cause = Some(Arc::new(cause));
+        self
     }
 
     /// The same, with what it was about in front.
@@ -134,7 +143,7 @@ fn of(error: &DataFusionError) -> EngineError {
             if context.contains(".rs:") || !context.contains(' ') {
                 return inner;
             }
-            EngineError { kind: inner.kind, text: format!("{context}: {}", inner.text) }
+            EngineError { text: format!("{context}: {}", inner.text), ..inner }
         }
         E::Diagnostic(_, inner) => of(inner),
         E::Collection(all) => all.first().map_or_else(

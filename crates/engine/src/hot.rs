@@ -6,6 +6,8 @@ use datafusion::execution::context::SessionConfig;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
+use crate::distribute::BringTogether;
+use crate::gather_groups::GatherGroups;
 use crate::join::SpillJoin;
 use crate::join_order::JoinOrder;
 use crate::local_reader::LocalRead;
@@ -16,19 +18,25 @@ pub type Rule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
 
 /// All physical rules of a session: DataFusion's own with ours between and after them.
 pub fn physical_rules() -> Vec<Rule> {
-    let mut all = planning_rules();
+    let mut all = datafusions(None);
     all.extend(rules());
     all
 }
 
 /// The same for a plan that is to be cut into fragments: [`rules`] run where each of them runs.
 pub fn planning_rules() -> Vec<Rule> {
-    let mut all = Vec::new();
+    datafusions(Some(Arc::new(BringTogether)))
+}
+
+/// DataFusion's rules, and after its choice of join sides the order of joins and what is `next`.
+fn datafusions(mut next: Option<Rule>) -> Vec<Rule> {
+    let mut all = vec![Arc::new(GatherGroups) as Rule];
     for rule in PhysicalOptimizer::new().rules {
         let selects_sides = rule.name() == "join_selection";
         all.push(rule);
         if selects_sides {
             all.push(Arc::new(JoinOrder) as Rule);
+            all.extend(next.take());
         }
     }
     all

@@ -26,13 +26,19 @@
 //!   same plan each time (guarded by
 //!   `every_query_gives_the_same_rows_with_and_without_the_rules`,
 //!   `a_plan_is_the_same_each_time_it_is_made`).
+//! - A task does nothing for the partitions of others, also when it goes to disk, and what it
+//!   writes appears once however often it runs (guarded by
+//!   `joins_of_which_some_tasks_go_to_disk_give_each_row_once`,
+//!   `what_tasks_write_appears_once_however_often_they_run`).
+//! - A stage that calls functions of the caller names them, and no other stage needs them
+//!   (guarded by `functions_travel_with_the_stages_that_call_them_and_no_other`).
 //! - A join gives the same rows whether it spills or not, and fails for want of memory only where
 //!   the rows of one key do not fit (guarded by
 //!   `a_spilling_join_gives_the_rows_of_the_join_it_stands_for`,
 //!   `a_key_that_alone_exceeds_memory_is_an_error_that_names_the_join_key`).
 //!
 //! Reading order: `error`, `environment`, `files`, `names`, `context`, `query`, `distribute`,
-//! `hot`, `join_order` with `estimate` and `selectivity`, `join`.
+//! `own_functions`, `gather_groups`, `hot`, `join_order` with `estimate` and `selectivity`, `join`.
 
 mod context;
 mod dialect;
@@ -42,6 +48,7 @@ mod error;
 mod estimate;
 mod files;
 mod functions;
+mod gather_groups;
 pub mod hot;
 pub mod join;
 mod join_order;
@@ -50,16 +57,20 @@ mod names;
 mod own_functions;
 mod query;
 mod row_filter;
+mod rows;
 mod selectivity;
 mod text;
 
 pub use context::{Context, Parameters, TableEntry, WriteOptions};
 pub use datafusion::arrow;
 pub use datafusion::common::ScalarValue;
-pub use distribute::{Fragment, FragmentRunner, Parts, Reads, Reservations, Stage, batches_of};
+pub use distribute::{
+    Fragment, FragmentRunner, Given, Parts, Reads, Reservations, Stage, batches_of,
+};
 pub use environment::{Environment, Settings};
 pub use error::{EngineError, Kind, Result};
 pub use files::{FilesOptions, FormatOptions};
-pub use own_functions::{OwnFunction, Signature};
-pub use query::{Batches, Query};
+pub use own_functions::{ColumnCall, OwnFunction, Signature};
+pub use query::{Batches, Query, Stages};
+pub use rows::Rows;
 pub use text::{TextKind, text_of};

@@ -1,12 +1,11 @@
 //! A statement that is planned: its columns, its rows, its explanation.
 
-use crate::context::OwnNames;
-use crate::distribute::{Fragment, Stage, split};
+use crate::distribute::{Fragment, MemoryTables, Reads, Stage, split};
 use crate::environment::{Environment, caught};
-use crate::files::{Commit, Staging};
-use crate::own_functions::calls_one_of;
+use crate::files::{Commit, Staging, by_tasks};
+use crate::gather_groups::without_idle_calls;
 use crate::{EngineError, Kind, Result, hot};
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -20,7 +19,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_expr::Partitioning;
 use datafusion::physical_plan::repartition::RepartitionExec;
-use datafusion::physical_plan::{ExecutionPlan, collect_partitioned, execute_stream};
+use datafusion::physical_plan::{ExecutionPlan, collect_partitioned, displayable, execute_stream};
 use futures::StreamExt;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -37,8 +36,6 @@ pub struct Query {
     environment: Arc<Environment>,
     state: SessionState,
     plan: LogicalPlan,
-    /// Names of functions that other processes do not have.
-    own_functions: Arc<OwnNames>,
     /// Where files are written before they appear.
     staging: Option<Staging>,
     /// The answer of a statement that was run at once.
@@ -51,24 +48,12 @@ impl Query {
         state: SessionState,
         plan: LogicalPlan,
     ) -> Query {
-        Query { environment, state, plan, staging: None, own_functions: Arc::default(), done: None }
+        Query { environment, state, plan, staging: None, done: None }
     }
 
     pub(crate) fn nothing(environment: Arc<Environment>, state: SessionState) -> Query {
         let plan = LogicalPlanBuilder::empty(false).build().expect("nothing can be planned");
-        Query {
-            environment,
-            state,
-            plan,
-            staging: None,
-            own_functions: Arc::default(),
-            done: Some(Arc::default()),
-        }
-    }
-
-    pub(crate) fn knowing(mut self, own_functions: Arc<OwnNames>) -> Query {
-        self.own_functions = own_functions;
-        self
+        Query { environment, state, plan, staging: None, done: Some(Arc::default()) }
     }
 
     /// The same, writing files aside first.
@@ -87,9 +72,9 @@ impl Query {
         self.done.is_some()
     }
 
-    pub(crate) fn done(mut self, check: &dyn Fn() -> bool) -> Result<Query> {
-        self.done = Some(Arc::new(self.collect(check)?));
-        Ok(self)
+    pub(crate) fn done(mut self, rows: Vec<RecordBatch>) -> Query {
+        self.done = Some(Arc::new(rows));
+        self
     }
 
     pub(crate) fn logical(&self) -> &LogicalPlan {
@@ -174,7 +159,6 @@ impl Query {
         let explained = Query {
             plan,
             staging: None,
-            own_functions: Arc::default(),
             done: None,
             environment: self.environment.clone(),
             state: self.state.clone(),
@@ -192,18 +176,50 @@ impl Query {
         Ok(text)
     }
 
+    /// How a cluster of so many slots would run it: its stages, each with its plan.
+    ///
+    /// # Errors
+    ///
+    /// As [`Query::stages`].
+    pub fn explain_stages(
+        &self,
+        n_slots: usize,
+        whole_nbytes: u64,
+        verbose: bool,
+        check: &dyn Fn() -> bool,
+    ) -> Result<String> {
+        let all = self.stages_for(n_slots, whole_nbytes, check)?;
+        let mut text = String::new();
+        for (number, stage) in all.stages.iter().enumerate() {
+            let reads = stage.inputs.iter().enumerate().map(|(slot, (from, reads))| {
+                let what = match reads {
+                    Reads::Part { .. } => "a part",
+                    Reads::All => "all",
+                };
+                format!("; slot {slot} is {what} of stage {from}")
+            });
+            let tasks = match (stage.given.is_some(), stage.n_tasks) {
+                (true, _) => {
+                    format!("a table in memory, brought to workers in {} parts", stage.n_parts)
+                }
+                (false, 1) => "1 task".to_owned(),
+                (false, n) => format!("{n} tasks"),
+            };
+            text.push_str(&format!("stage {number}: {tasks}{}\n", reads.collect::<String>()));
+            for line in displayable(stage.plan.as_ref()).indent(verbose).to_string().lines() {
+                text.push_str(&format!("  {line}\n"));
+            }
+        }
+        Ok(text)
+    }
+
     /// The same as stages of tasks for `n` slots, or more where there is more data.
     ///
     /// # Errors
     ///
     /// [`crate::Kind::Unsupported`] for what only one process can run.
-    pub fn stages(&self, n: usize, check: &dyn Fn() -> bool) -> Result<Vec<Stage>> {
+    pub fn stages(&self, n: usize, check: &dyn Fn() -> bool) -> Result<Stages> {
         travels(&self.plan)?;
-        let is_own = |name: &str| self.own_functions.lock().contains(name);
-        if let Some(name) = calls_one_of(&self.plan, &is_own)? {
-            let text = format!("the function {name} is one of this process only");
-            return Err(EngineError::new(Kind::Unsupported, text));
-        }
         // The catalog is there, and would be made anew, empty.
         let mut config = self.state.config().clone().with_create_default_catalog_and_schema(false);
         let options = config.options_mut();
@@ -223,7 +239,7 @@ impl Query {
             .build();
         let (plan, keys) = shared_out(&self.plan);
         let physical = async { Ok(state.create_physical_plan(plan).await?) };
-        let mut physical = self.environment.wait(physical, check)?;
+        let mut physical = without_idle_calls(self.environment.wait(physical, check)?)?;
         if let Some(keys) = keys {
             let keys =
                 keys.iter().map(|key| state.create_physical_expr(key.clone(), plan.schema()));
@@ -231,7 +247,9 @@ impl Query {
             let hash = Partitioning::Hash(keys, n.max(1));
             physical = Arc::new(RepartitionExec::try_new(physical, hash)?);
         }
-        split(physical)
+        let (physical, files) = by_tasks(physical, self.staging.clone())?;
+        let stages = split(physical, MemoryTables::of(&self.plan)?)?;
+        Ok(Stages { stages, files, environment: self.environment.clone() })
     }
 
     /// The same for a cluster of `n_slots`: as one task over few bytes, as more tasks than slots
@@ -245,10 +263,14 @@ impl Query {
         n_slots: usize,
         whole_nbytes: u64,
         check: &dyn Fn() -> bool,
-    ) -> Result<Vec<Stage>> {
+    ) -> Result<Stages> {
         let n_slots = n_slots.max(1);
         let stages = self.stages(n_slots, check)?;
-        let nbytes: u64 = stages.iter().map(|stage| scanned_nbytes(&stage.plan)).sum();
+        let read = |stage: &Stage| match &stage.given {
+            Some(given) => given.nbytes(),
+            None => scanned_nbytes(&stage.plan),
+        };
+        let nbytes: u64 = stages.stages.iter().map(read).sum();
         let n_rounds = nbytes.div_ceil(TASK_NBYTES * n_slots as u64).max(1) as usize;
         let n = if nbytes < whole_nbytes { 1 } else { n_slots * n_rounds };
         if n == n_slots { Ok(stages) } else { self.stages(n, check) }
@@ -270,6 +292,46 @@ impl Query {
             Some(staging) => Arc::new(Commit::new(plan, staging.clone())),
             None => plan,
         })
+    }
+}
+
+/// A query as stages of tasks, each after those that it reads; the last one makes the rows, or of
+/// a statement that writes the names of what it wrote.
+pub struct Stages {
+    pub stages: Vec<Stage>,
+    files: Option<Staging>,
+    environment: Arc<Environment>,
+}
+
+impl Stages {
+    /// The answer, made of the rows of the last stage: what was written appears.
+    ///
+    /// # Errors
+    ///
+    /// If files cannot be moved to where they belong, or are not seen by this process; then none
+    /// of them is left.
+    pub fn finish(
+        &self,
+        rows: Vec<RecordBatch>,
+        check: &dyn Fn() -> bool,
+    ) -> Result<Vec<RecordBatch>> {
+        let Some(files) = &self.files else { return Ok(rows) };
+        let finish = files.finish(&self.environment.resources, &rows);
+        let n_rows = self.environment.wait(finish, check)?;
+        let count: ArrayRef = Arc::new(UInt64Array::from(vec![n_rows]));
+        Ok(vec![RecordBatch::try_from_iter_with_nullable([("count", count, true)])?])
+    }
+
+    /// Removes what was written, if a task failed.
+    pub fn give_up(&self) {
+        if let Some(files) = &self.files {
+            let removed = async {
+                files.give_up(&self.environment.resources).await;
+                Ok(())
+            };
+            // What cannot be removed is hidden from whoever lists the folder.
+            let _ = self.environment.wait(removed, &|| true);
+        }
     }
 }
 

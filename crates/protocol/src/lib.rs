@@ -38,12 +38,12 @@ pub use executor::{
 pub use failure::{Failure, FailureKind};
 pub use message::{
     DiskStatus, Finished, FromClient, FromHolder, FromWorker, GotPiece, Hello, Holding, Kinds,
-    Peer, Progress, Query, Resumes, Scattered, Submit, ToClient, ToHolder, ToWorker, Tracked,
-    Value, Welcome, WorkerHello, WorkerId, WorkerStatus,
+    Peer, Process, Progress, Query, Resumes, Scattered, Submit, ToClient, ToHolder, ToWorker,
+    Tracked, Value, Welcome, WorkerHello, WorkerId, WorkerStatus,
 };
 
 /// The version of the messages; peers must agree exactly.
-pub const PROTOCOL: u16 = 3;
+pub const PROTOCOL: u16 = 4;
 
 #[cfg(test)]
 mod tests;

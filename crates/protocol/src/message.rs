@@ -11,6 +11,11 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct WorkerId(pub u32);
 
+impl WorkerId {
+    /// In place of a holder that nobody has named.
+    pub const NOBODY: WorkerId = WorkerId(u32::MAX);
+}
+
 /// The first thing said on a connection, in the handshake.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Hello {
@@ -19,10 +24,22 @@ pub enum Hello {
         python: String,
         /// A session that was cut off and is to go on.
         resumes: Option<Resumes>,
+        /// By which a scheduler of the same host sees whether the client is gone for good.
+        process: Option<Process>,
     },
     Worker(WorkerHello),
     /// A client or worker that wants values.
     Reader,
+}
+
+/// A process, as others of its host can recognize it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// The host, as no other one calls itself.
+    pub host: String,
+    pub pid: u32,
+    /// When it began, as the kernel counts: the number may be used again.
+    pub started: u64,
 }
 
 /// A client session that was cut off, as its client knows it.
@@ -202,6 +219,8 @@ pub enum Query {
     Processing,
     /// Why a task is not running.
     Explain(Key),
+    /// What has happened to tasks lately.
+    Story(Vec<Key>),
     /// The call that failed: of the task itself, or of the one it depends on.
     Call(Key),
     Events(Option<String>),
@@ -359,7 +378,8 @@ pub enum Progress {
         run: Run,
         attempt: u32,
     },
-    /// The call was given up because inputs were not where they should be.
+    /// The call was given up because inputs were not where they should be; those that should
+    /// have been here, as no other holder was named, are said to be with `WorkerId::NOBODY`.
     Missing {
         task: TaskId,
         attempt: u32,

@@ -50,6 +50,23 @@ pub fn put_list(out: &mut Vec<u8>, n: u64) {
     put_varint(out, n);
 }
 
+/// Begins a tuple of `n` values.
+pub fn put_tuple(out: &mut Vec<u8>, n: u64) {
+    out.push(TUPLE);
+    put_varint(out, n);
+}
+
+/// The value of a dependency.
+pub fn put_input(out: &mut Vec<u8>, place: u64) {
+    out.push(INPUT);
+    put_varint(out, place);
+}
+
+pub fn put_int(out: &mut Vec<u8>, int: i64) {
+    out.push(INT);
+    put_varint(out, ((int << 1) ^ (int >> 63)) as u64);
+}
+
 /// What is done with values that are not plain.
 pub trait Other {
     /// Writes the value, or says that the whole is not to be written compactly.
@@ -75,8 +92,7 @@ fn write_at(
         out.push(NONE);
     } else if value.is_exact_instance_of::<PyInt>() {
         let Ok(int) = value.extract::<i64>() else { return other.write(value, out) };
-        out.push(INT);
-        put_varint(out, ((int << 1) ^ (int >> 63)) as u64);
+        put_int(out, int);
     } else if let Ok(float) = value.cast_exact::<PyFloat>() {
         out.push(FLOAT);
         out.extend_from_slice(&float.value().to_le_bytes());

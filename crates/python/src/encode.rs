@@ -1,6 +1,6 @@
 //! Arguments of a task: plain values compactly, futures as inputs, the rest pickled or as it is.
 
-use crate::compact::{self, INPUT, OBJECT, Other};
+use crate::compact::{self, OBJECT, Other};
 use crate::handle::{Handle, Handles, Ref};
 use crate::pickle;
 use crate::values::LocalArgs;
@@ -95,8 +95,7 @@ impl<'a, 'py> Encoder<'a, 'py> {
 
     fn input(&mut self, input: Input, out: &mut Vec<u8>) {
         let at = self.place_of(input);
-        out.push(INPUT);
-        compact::put_varint(out, at as u64);
+        compact::put_input(out, at as u64);
     }
 
     /// An input that is read twice is one input.

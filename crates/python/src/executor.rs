@@ -9,7 +9,7 @@ use rasker_store::{Arena, ArenaOptions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// The memory that this process makes segments in.
@@ -43,6 +43,13 @@ pub fn number(settings: &Datum, name: &str) -> u64 {
     }
 }
 
+static MEMORY_LIMIT: AtomicU64 = AtomicU64::new(0);
+
+/// What this process may use, bytes; 0 where nothing limits it.
+pub fn memory_limit() -> u64 {
+    MEMORY_LIMIT.load(Ordering::Relaxed)
+}
+
 /// Address space that libraries take for their threads and never fill, bytes per core.
 const LIBRARY_NBYTES_PER_CORE: u64 = 64 << 20;
 
@@ -50,6 +57,7 @@ const LIBRARY_NBYTES_PER_CORE: u64 = 64 << 20;
 /// that are mapped may each take the whole limit. An array far too large is a `MemoryError` at once
 /// then, in the call that asked for it, where it would else have to be ended with its process.
 pub fn limit_memory(limit_nbytes: u64) {
+    MEMORY_LIMIT.store(limit_nbytes, Ordering::Relaxed);
     arena().fit(limit_nbytes);
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {

@@ -1,5 +1,6 @@
 //! Fragments of queries as native tasks: run on a worker's compute threads, without Python.
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3_arrow::PyTable;
@@ -7,10 +8,11 @@ use rasker_engine::arrow::buffer::Buffer;
 use rasker_engine::{
     EngineError, Environment, Fragment, FragmentRunner, Kind, Reservations, Settings, batches_of,
 };
-use rasker_exchange::{Layout, bytes_of as parted_bytes, cut};
+use rasker_exchange::{Layout, PartsRead, bytes_of as parted_bytes, cut};
 use rasker_graph::{Blob, PartRange, Template, TemplateId};
 use rasker_protocol::{Failure, Value};
 use rasker_runtime::{Budget, NativeCall, NativeContext, NativeInput, NativeRunner, bytes_of};
+use rasker_store::Slab;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
@@ -62,11 +64,7 @@ impl FragmentTasks {
             let NativeInput::Parts(read) = input else {
                 return Err(damaged("a fragment was given a value to read"));
             };
-            let mut of_writers = vec![bytes::Bytes::new(); read.n_writers as usize];
-            for part in &read.parts {
-                of_writers[part.writer as usize] = part.data.clone();
-            }
-            Ok(of_writers)
+            Ok(of_writers(read))
         };
         let inputs = call.inputs.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let memory: Arc<dyn Reservations> = Arc::new(Account(context.budget().clone()));
@@ -97,6 +95,15 @@ impl NativeRunner for FragmentTasks {
     }
 }
 
+/// One part of each writer; nothing of those that wrote nothing to it.
+pub fn of_writers(read: &PartsRead) -> Vec<Bytes> {
+    let mut found = vec![Bytes::new(); read.n_writers as usize];
+    for part in &read.parts {
+        found[part.writer as usize] = part.data.clone();
+    }
+    found
+}
+
 /// A worker's budget, as the engine asks it.
 struct Account(Arc<Budget>);
 
@@ -120,12 +127,23 @@ impl Reservations for Account {
 
 /// Copies parts side by side into shared memory, where other processes read them in place.
 fn write_parts(parts: &[Vec<Buffer>], context: &NativeContext<'_>) -> Result<Value, EngineError> {
+    let slab = parted(parts, |nbytes| {
+        context.allocate(nbytes).map_err(|error| {
+            let text = format!("no room for {nbytes} bytes of rows: {error}");
+            EngineError::new(Kind::Memory, text)
+        })
+    })?;
+    Ok(context.seal(slab))
+}
+
+/// A parted value in memory that the caller has.
+pub fn parted(
+    parts: &[Vec<Buffer>],
+    allocate: impl FnOnce(usize) -> Result<Slab, EngineError>,
+) -> Result<Slab, EngineError> {
     let nbytes = |part: &Vec<Buffer>| part.iter().map(|buffer| buffer.len() as u64).sum();
     let layout = Layout::of(parts.iter().map(nbytes));
-    let mut slab = context.allocate(layout.nbytes()).map_err(|error| {
-        let n = layout.nbytes();
-        EngineError::new(Kind::Memory, format!("no room for {n} bytes of rows: {error}"))
-    })?;
+    let mut slab = allocate(layout.nbytes())?;
     layout.write_index(&mut slab);
     for (at, part) in parts.iter().enumerate() {
         let mut place = layout.range(at as u32).start;
@@ -134,7 +152,7 @@ fn write_parts(parts: &[Vec<Buffer>], context: &NativeContext<'_>) -> Result<Val
             place += buffer.len();
         }
     }
-    Ok(context.seal(slab))
+    Ok(slab)
 }
 
 /// Whether an encoded value is rows of a query.
@@ -146,7 +164,11 @@ pub fn is_rows(bytes: &[u8]) -> bool {
 pub fn to_table<'py>(py: Python<'py>, blob: &Blob) -> PyResult<Bound<'py, PyAny>> {
     let value = Value::Encoded { blob: blob.clone(), nbytes: 0 };
     let rows = cut(&value, PartRange::one(0)).and_then(|piece| parted_bytes(&piece.data));
-    let part = rows.map_err(|_| crate::compact::damaged())?;
+    table_of(py, rows.map_err(|_| crate::compact::damaged())?)
+}
+
+/// An Arrow stream as a `pyarrow.Table`, where it lies.
+pub fn table_of(py: Python<'_>, part: Bytes) -> PyResult<Bound<'_, PyAny>> {
     let (schema, batches) = batches_of(part).map_err(|error| crate::sql::raised(py, &error))?;
     PyTable::try_new(batches, schema)?.into_pyarrow(py)
 }

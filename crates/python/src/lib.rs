@@ -11,12 +11,16 @@
 //!   (guarded by `test_functions_are_pickled_once`).
 //! - Large buffers are mapped by their readers, not copied, and are writable there
 //!   (guarded by `test_arrays_from_processes_are_writable`).
+//! - A task gets the parts it reads in the order of part and writer
+//!   (guarded by `test_parts_come_in_the_order_of_part_and_writer`).
+//! - What a function of a statement raises is raised as it was
+//!   (guarded by `test_what_a_function_raises_is_raised_as_it_was`).
 //! - Nothing waits with the interpreter lock held
 //!   (guarded by `test_other_threads_run_while_one_waits`).
 //!
 //! Reading order: `compact`, `pickle`, `segment`, `values`, `encode`, `columns`, `runner`, `task`,
-//! `handle`, `session`, `graph`, `cluster`, `executor`, `sql`,
-//! `fragments`.
+//! `handle`, `session`, `graph`, `cluster`, `executor`, `exchange`, `sql`, `fragments`,
+//! `functions`.
 
 mod allocator;
 mod array_memory;
@@ -26,12 +30,15 @@ mod columns;
 mod compact;
 mod datum;
 mod encode;
+mod exchange;
 mod executor;
 mod failure;
 mod fragments;
+mod functions;
 mod gather;
 mod graph;
 mod handle;
+mod lifetime;
 mod nodes;
 mod pickle;
 mod requests;
@@ -40,6 +47,8 @@ mod scatter;
 mod segment;
 mod session;
 mod sql;
+mod stages;
+mod tables;
 mod task;
 mod values;
 
@@ -50,7 +59,11 @@ mod _native {
     #[pymodule_export]
     use crate::cluster::LocalCluster;
     #[pymodule_export]
+    use crate::exchange::{Parted, Parts, exchange};
+    #[pymodule_export]
     use crate::executor::executor_main;
+    #[pymodule_export]
+    use crate::functions::SqlFragment;
     #[pymodule_export]
     use crate::handle::{Handle, Handles, Ref};
     #[pymodule_export]

@@ -2,6 +2,7 @@
 
 use crate::cluster::{executor_settings, memory_settings, process_executors, python_version};
 use crate::fragments::FragmentTasks;
+use crate::lifetime::{Lifetime, Posts};
 use crate::runner::PythonRunner;
 use crate::session::Session;
 use crate::task;
@@ -207,10 +208,6 @@ pub fn run_scheduler(
     preload: Vec<String>,
 ) -> PyResult<i32> {
     let _ = (name, preload);
-    if idle_timeout.is_some() {
-        let text = "a scheduler does not end by itself when idle yet; leave idle_timeout out";
-        return Err(pyo3::exceptions::PyNotImplementedError::new_err(text));
-    }
     end_on_signals(py)?;
     let token = match token_file {
         Some(path) if Path::new(path).exists() => Token::from_file(Path::new(path)),
@@ -243,10 +240,15 @@ pub fn run_scheduler(
         write_private(Path::new(path), &text).map_err(refused)?;
     }
     println!("scheduler at {}", node.address);
-    while py.check_signals().is_ok() {
+    let mut is_idle = false;
+    while !is_idle && py.check_signals().is_ok() {
         py.detach(|| std::thread::sleep(LOOK_EVERY));
+        is_idle = idle_timeout.is_some_and(|most| node.idle_for().as_secs_f64() > most);
     }
-    println!("scheduler ends");
+    match idle_timeout {
+        Some(most) if is_idle => println!("scheduler ends: there was no work for {most} s"),
+        _ => println!("scheduler ends"),
+    }
     py.detach(|| node.close());
     let _ = std::fs::remove_file(kept);
     if let Some(path) = scheduler_file {
@@ -315,7 +317,7 @@ fn shares_memory(py: Python<'_>) -> bool {
     address, *, scheduler_file=None, host=None, port=0, name=None, nthreads=1, nworkers=1,
     memory_limit=0, memory=None, resources=None, preload=Vec::new(), local_directory=None,
     token_file=None, tls_ca_file=None, tls_fingerprint=None, tls_cert=None, tls_key=None,
-    insecure=false, processes=true, python=true, death_timeout=None
+    insecure=false, processes=true, python=true, death_timeout=None, lifetime=None
 ))]
 #[allow(clippy::too_many_arguments)]
 pub fn run_worker(
@@ -341,6 +343,7 @@ pub fn run_worker(
     processes: bool,
     python: bool,
     death_timeout: Option<f64>,
+    lifetime: Option<Lifetime>,
 ) -> PyResult<i32> {
     let memory = memory_settings(memory_limit, memory, local_directory);
     end_on_signals(py)?;
@@ -360,8 +363,7 @@ pub fn run_worker(
         let runner = PythonRunner::new(crate::executor::arena(), true);
         ExecutorKind::Threads(Arc::new(runner))
     };
-    let mut nodes = Vec::new();
-    for index in 0..nworkers.max(1) {
+    let start = |py: Python<'_>, index: u32| -> PyResult<WorkerNode> {
         let own = name.map(|name| name_of(name, index, nworkers));
         let options = WorkerNodeOptions {
             scheduler: place.address.clone(),
@@ -382,9 +384,20 @@ pub fn run_worker(
         };
         let node = py.detach(|| WorkerNode::start(options)).map_err(PyConnectionError::new_err)?;
         println!("worker at {} joined {}", node.address, place.address);
-        nodes.push(node);
-    }
-    serve_until_ended(py, &nodes);
+        Ok(node)
+    };
+    let mut posts = Posts::begin(py, nworkers.max(1), lifetime.unwrap_or_default(), &start)?;
+    serve_to_the_end(py, &mut posts)
+}
+
+fn serve_to_the_end(py: Python<'_>, posts: &mut Posts<'_>) -> PyResult<i32> {
+    let ended = match posts.serve(py)? {
+        Some(reason) => Some(reason),
+        None => retire_all(py, posts),
+    };
+    println!("worker ends: {}", ended.as_deref().unwrap_or("it was asked to"));
+    let nodes: Vec<&WorkerNode> = posts.nodes().collect();
+    py.detach(|| nodes.iter().for_each(|node| node.close()));
     Ok(0)
 }
 
@@ -392,25 +405,12 @@ fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds.clamp(0.1, 1e6))
 }
 
-/// Until a worker ends, or the process is asked to: then the workers retire first.
-fn serve_until_ended(py: Python<'_>, nodes: &[WorkerNode]) {
-    let mut ended = None;
-    while ended.is_none() && py.check_signals().is_ok() {
-        ended = py.detach(|| nodes[0].wait(LOOK_EVERY));
-    }
-    if ended.is_none() {
-        ended = retire_all(py, nodes);
-    }
-    println!("worker ends: {}", ended.as_deref().unwrap_or("it was asked to"));
-    py.detach(|| nodes.iter().for_each(WorkerNode::close));
-}
-
 /// Lets workers hand over their values before they end; a second signal ends them at once.
-fn retire_all(py: Python<'_>, nodes: &[WorkerNode]) -> Option<String> {
-    nodes.iter().for_each(WorkerNode::retire);
+fn retire_all(py: Python<'_>, posts: &Posts<'_>) -> Option<String> {
+    posts.nodes().for_each(WorkerNode::retire);
     let until = std::time::Instant::now() + RETIRE_WITHIN;
     let mut ended = None;
-    for node in nodes {
+    for node in posts.nodes() {
         let mut own = None;
         while own.is_none() && std::time::Instant::now() < until && py.check_signals().is_ok() {
             own = py.detach(|| node.wait(LOOK_EVERY));

@@ -32,6 +32,7 @@ fn to_query(what: &str, argument: Option<&Bound<'_, PyAny>>) -> PyResult<Query> 
         "processing" => Query::Processing,
         "call_stack" => Query::CallStack,
         "explain" => Query::Explain(one()?),
+        "story" => Query::Story(keys(argument)?),
         "call" => Query::Call(one()?),
         "retire_workers" => {
             let argument = argument.ok_or_else(|| PyValueError::new_err("no worker is named"))?;

@@ -1,6 +1,7 @@
 //! Runs Python calls. One of these is installed in each executor.
 
 use crate::compact::{self, Context, Reader};
+use crate::exchange::{Parted, Parts};
 use crate::values::{self, Encoded, Object, to_object};
 use crate::{array_memory, chain, failure, pickle, task};
 use parking_lot::Mutex;
@@ -75,9 +76,9 @@ impl PythonRunner {
                 Some(object) => Ok(object.bind(py).clone()),
                 None => Err(compact::damaged()),
             },
-            Given::Parts { .. } => Err(pyo3::exceptions::PyNotImplementedError::new_err(
-                "a Python task cannot read an exchange; let a query's last stage give it values",
-            )),
+            Given::Parts { parts, written } => {
+                Ok(Bound::new(py, Parts::new(written, *parts)?)?.into_any())
+            }
         }
     }
 
@@ -228,6 +229,11 @@ impl PythonRunner {
                 sink.packed(index, &bytes);
                 return Ok(());
             }
+        }
+        if let Ok(parted) = value.cast::<Parted>() {
+            let value = parted.get().place(value.py(), &self.arena)?;
+            sink.value(index, value);
+            return Ok(());
         }
         let nbytes = pickle::sizeof(&value);
         if self.shares_objects {

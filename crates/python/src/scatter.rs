@@ -106,6 +106,43 @@ pub fn scatter<'py>(
     Ok(futures)
 }
 
+/// Brings encoded values to workers, each to several of them, one after the other.
+pub fn bring(
+    session: &Session,
+    py: Python<'_>,
+    values: Vec<Value>,
+    n_copies: usize,
+) -> PyResult<Vec<Handle>> {
+    let workers = targets(session, py, None, None)?;
+    let layer = session.inner().with(|machine, _| machine.scatter_layer());
+    let mut scattered =
+        Scattered { layer, keys: vec![], names: vec![], nbytes: vec![], holders: vec![] };
+    let mut shares: BTreeMap<WorkerId, Vec<(TaskId, Value)>> = BTreeMap::new();
+    for (index, value) in values.into_iter().enumerate() {
+        let copies = 0..n_copies.min(workers.len());
+        let holders: Vec<WorkerId> =
+            copies.map(|copy| workers[(index + copy) % workers.len()]).collect();
+        for holder in &holders {
+            let share = shares.entry(*holder).or_default();
+            share.push((TaskId::new(layer, index as u32), value.clone()));
+        }
+        scattered.keys.push(session.new_key());
+        scattered.names.push("table".into());
+        scattered.nbytes.push(value.nbytes());
+        scattered.holders.push(holders);
+    }
+    put(session, py, shares)?;
+    let keys = scattered.keys.clone();
+    if !keys.is_empty() {
+        session.inner().with(|machine, out| machine.scattered(scattered, out));
+    }
+    let handle = |(index, key)| {
+        let task = TaskId::new(layer, index as u32);
+        Handle::new(session.clone(), task, key, KeyName::Call("table".into()))
+    };
+    Ok(keys.into_iter().enumerate().map(handle).collect())
+}
+
 /// Stores each worker's share and waits until all have theirs.
 fn put(
     session: &Session,

@@ -154,6 +154,11 @@ impl Session {
         &self.0.inner
     }
 
+    /// Whether both are one.
+    pub fn same(&self, other: &Session) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     pub fn shares_objects(&self) -> bool {
         self.0.shares_objects
     }

@@ -1,21 +1,22 @@
 //! The table engine as Python sees it: tables in and out through the Arrow PyCapsule interface.
 
+use crate::functions::own_function;
 use crate::handle::{Handle, KeyName};
 use crate::session::Session;
+use crate::stages::enter;
+use crate::tables::Tables;
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
-use pyo3_arrow::{PyArray, PyRecordBatchReader, PySchema, PyTable};
-use rasker_client::NewTask;
-use rasker_engine::arrow::array::{ArrayRef, RecordBatch, RecordBatchReader};
+use pyo3::types::PyList;
+use pyo3_arrow::{PyRecordBatchReader, PySchema, PyTable};
+use rasker_engine::arrow::array::{RecordBatch, RecordBatchReader};
 use rasker_engine::arrow::datatypes::SchemaRef;
 use rasker_engine::arrow::error::ArrowError;
 use rasker_engine::{
-    Batches, Context, EngineError, FilesOptions, Fragment, Kind, Parameters, Query, Reads,
-    ScalarValue, Settings, Signature, Stage, TextKind, WriteOptions, text_of,
+    Batches, Context, EngineError, FilesOptions, Kind, Parameters, Query, Rows, ScalarValue,
+    Settings, Stage, Stages, TextKind, WriteOptions, text_of,
 };
-use rasker_graph::{Key, PartRange, TaskId, Template, TemplateId, TemplateKind};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -58,7 +59,12 @@ pub fn class_of(kind: Kind) -> (&'static str, &'static str) {
     }
 }
 
+/// What Python raises; what a function of a statement raised is raised as it was.
 pub fn raised(py: Python<'_>, error: &EngineError) -> PyErr {
+    let cause = error.cause.as_ref().and_then(|cause| cause.downcast_ref::<PyErr>());
+    if let Some(cause) = cause {
+        return cause.clone_ref(py);
+    }
     let (module, name) = class_of(error.kind);
     let class = py.import(module).and_then(|module| module.getattr(name));
     match class.and_then(|class| class.call1((&error.text,))) {
@@ -69,7 +75,7 @@ pub fn raised(py: Python<'_>, error: &EngineError) -> PyErr {
 
 /// Tables by name, and statements over them.
 #[pyclass(frozen, module = "rasker._native")]
-pub struct SqlContext(Arc<Context>);
+pub struct SqlContext(Arc<Context>, Arc<Tables>);
 
 #[pymethods]
 impl SqlContext {
@@ -83,7 +89,7 @@ impl SqlContext {
     ) -> PyResult<SqlContext> {
         let settings = Settings { threads, memory_limit, spill_folder };
         let context = Context::new(&settings).map_err(|error| raised(py, &error))?;
-        Ok(SqlContext(Arc::new(context)))
+        Ok(SqlContext(Arc::new(context), Arc::default()))
     }
 
     /// Names files as a table.
@@ -122,7 +128,8 @@ impl SqlContext {
     }
 
     /// Writes a query's rows to a file or a folder; how many they were.
-    #[pyo3(signature = (query, target, format, options, partition_by))]
+    #[pyo3(signature = (query, target, format, options, partition_by, elsewhere))]
+    #[allow(clippy::too_many_arguments)] // The names are Python's keywords.
     fn write(
         &self,
         py: Python<'_>,
@@ -131,9 +138,10 @@ impl SqlContext {
         format: String,
         options: HashMap<String, String>,
         partition_by: Vec<String>,
+        elsewhere: Py<PyAny>,
     ) -> PyResult<u64> {
         let to = WriteOptions { target, format, options, partition_by };
-        apart(py, |go_on| self.0.write(&query.0, to, go_on))
+        with_rows(py, &elsewhere, &self.1, |rows| self.0.write(&query.query, to, rows))
     }
 
     /// Names a Python function of columns; the schema's last field is what it gives. It gets and
@@ -146,26 +154,8 @@ impl SqlContext {
         schema: PySchema,
         is_aggregate: bool,
     ) -> PyResult<()> {
-        let schema = schema.into_inner();
-        let mut kinds: Vec<_> =
-            schema.fields().iter().map(|field| field.data_type().clone()).collect();
-        let Some(gives) = kinds.pop() else {
-            return Err(PyValueError::new_err("a function gives something"));
-        };
-        let _ = py;
-        let own = name.clone();
-        let call = move |columns: &[ArrayRef]| {
-            Python::attach(|py| call_python(py, &function, columns)).map_err(|error| {
-                let text = Python::attach(|py| error.value(py).to_string());
-                EngineError::new(Kind::Data, format!("the function {own} failed: {text}"))
-            })
-        };
-        let signature = Signature { name, takes: kinds, gives };
-        match is_aggregate {
-            true => self.0.create_aggregate(signature, Arc::new(call)),
-            false => self.0.create_scalar(signature, Arc::new(call)),
-        }
-        Ok(())
+        let function = own_function(name, function, schema, is_aggregate)?;
+        self.0.create_function(function).map_err(|error| raised(py, &error))
     }
 
     fn drop_table(&self, py: Python<'_>, name: &str) -> PyResult<()> {
@@ -182,26 +172,59 @@ impl SqlContext {
         self.0.schema_of(name).map(PySchema::new).map_err(|error| raised(py, &error))
     }
 
-    #[pyo3(signature = (text, parameters=None))]
+    /// `elsewhere` is given each `SqlQuery` that is to be run at once, and gives its rows, or
+    /// `None` where they are to be made here.
     fn sql(
         &self,
         py: Python<'_>,
         text: &str,
         parameters: Option<&Bound<'_, PyAny>>,
+        elsewhere: Py<PyAny>,
     ) -> PyResult<SqlQuery> {
         let parameters = read_parameters(parameters)?;
-        apart(py, |go_on| self.0.sql(text, &parameters, go_on)).map(SqlQuery)
+        let run = |rows: &Rows<'_>| self.0.sql(text, &parameters, rows);
+        let query = with_rows(py, &elsewhere, &self.1, run)?;
+        Ok(SqlQuery::new(query, self.1.clone()))
     }
 }
 
-fn call_python(py: Python<'_>, function: &Py<PyAny>, columns: &[ArrayRef]) -> PyResult<ArrayRef> {
-    let column = |array: &ArrayRef| {
-        let array = PyArray::from_array_ref(array.clone());
-        Ok(array.to_pyarrow(py)?.unbind())
-    };
-    let columns = columns.iter().map(column).collect::<PyResult<Vec<_>>>()?;
-    let made = function.bind(py).call1(PyTuple::new(py, columns)?)?;
-    Ok(made.extract::<PyArray>()?.into_inner().0)
+/// Runs with rows that Python has made elsewhere; what it raises is raised again.
+fn with_rows<T: Send>(
+    py: Python<'_>,
+    elsewhere: &Py<PyAny>,
+    tables: &Arc<Tables>,
+    run: impl FnOnce(&Rows<'_>) -> Result<T, EngineError> + Send,
+) -> PyResult<T> {
+    let raised: Mutex<Option<PyErr>> = Mutex::new(None);
+    let ended = apart(py, |go_on| {
+        let made = |query: &Query| match made_elsewhere(elsewhere, query, tables) {
+            Ok(None) => Ok(None),
+            Ok(Some((rows, None))) => Ok(Some(rows)),
+            Ok(Some((rows, Some(stages)))) => stages.finish(rows, go_on).map(Some),
+            Err(error) => {
+                *raised.lock() = Some(error);
+                Err(EngineError::new(Kind::Internal, "the rows could not be made elsewhere"))
+            }
+        };
+        run(&Rows { check: go_on, elsewhere: Some(&made) })
+    });
+    raised.into_inner().map_or(ended, Err)
+}
+
+type Made = Option<(Vec<RecordBatch>, Option<Stages>)>;
+
+fn made_elsewhere(elsewhere: &Py<PyAny>, query: &Query, tables: &Arc<Tables>) -> PyResult<Made> {
+    let asked = SqlQuery::new(query.clone(), tables.clone());
+    let asked = Python::attach(|py| Py::new(py, asked))?;
+    let made = Python::attach(|py| {
+        let made = elsewhere.bind(py).call1((asked.clone_ref(py),))?;
+        Ok(made.extract::<Option<PyTable>>()?.map(|table| table.into_inner().0))
+    });
+    let stages = asked.get().entered.lock().take();
+    if let (Err(_), Some(stages)) = (&made, &stages) {
+        stages.give_up();
+    }
+    made.map(|rows| rows.map(|rows| (rows, stages)))
 }
 
 /// Pairs of a kind and a value, as `rasker.sql` makes them of Python's values.
@@ -244,33 +267,44 @@ fn scalar(kind: &str, value: &Bound<'_, PyAny>) -> PyResult<ScalarValue> {
 
 /// A planned statement; its rows are made when they are asked for.
 #[pyclass(frozen, module = "rasker._native")]
-pub struct SqlQuery(Query);
+pub struct SqlQuery {
+    query: Query,
+    /// What was entered of it.
+    entered: Mutex<Option<Stages>>,
+    tables: Arc<Tables>,
+}
+
+impl SqlQuery {
+    fn new(query: Query, tables: Arc<Tables>) -> SqlQuery {
+        SqlQuery { query, entered: Mutex::default(), tables }
+    }
+}
 
 #[pymethods]
 impl SqlQuery {
     fn schema(&self) -> PySchema {
-        PySchema::new(self.0.schema())
+        PySchema::new(self.query.schema())
     }
 
     fn columns(&self) -> Vec<String> {
-        self.0.schema().fields().iter().map(|field| field.name().clone()).collect()
+        self.query.schema().fields().iter().map(|field| field.name().clone()).collect()
     }
 
     /// All rows, in order.
     fn collect(&self, py: Python<'_>) -> PyResult<PyTable> {
-        let batches = apart(py, |go_on| self.0.collect(go_on))?;
-        PyTable::try_new(batches, self.0.schema())
+        let batches = apart(py, |go_on| self.query.collect(go_on))?;
+        PyTable::try_new(batches, self.query.schema())
     }
 
     /// Rows as they come.
     fn read(&self, py: Python<'_>) -> PyResult<PyRecordBatchReader> {
-        let batches = apart(py, |go_on| self.0.stream(go_on))?;
+        let batches = apart(py, |go_on| self.query.stream(go_on))?;
         Ok(PyRecordBatchReader::new(Box::new(Reader { schema: batches.schema(), batches })))
     }
 
     /// Whether it was run when it was said.
     fn is_done(&self) -> bool {
-        self.0.is_done()
+        self.query.is_done()
     }
 
     /// Enters it as tasks, and returns futures of its rows, in order; `None` where one process
@@ -282,18 +316,25 @@ impl SqlQuery {
         n_slots: usize,
         whole_nbytes: u64,
     ) -> PyResult<Option<Bound<'py, PyList>>> {
-        let fragments: Option<Vec<(Fragment, Stage)>> = apart(py, |go_on| {
-            let stages = self.0.stages_for(n_slots, whole_nbytes, go_on).and_then(|stages| {
-                stages.into_iter().map(|stage| Ok((self.0.fragment(&stage)?, stage))).collect()
+        let entered = apart(py, |go_on| {
+            let fragments = self.query.stages_for(n_slots, whole_nbytes, go_on).and_then(|all| {
+                let work = |stage: &Stage| match &stage.given {
+                    Some(_) => Ok::<_, EngineError>((None, stage.clone())),
+                    None => Ok((Some(self.query.fragment(stage)?), stage.clone())),
+                };
+                let fragments =
+                    all.stages.iter().map(work).collect::<Result<Vec<_>, EngineError>>()?;
+                Ok((fragments, all))
             });
-            match stages {
+            match fragments {
                 // If it is not supported here either, running it will say so.
                 Err(error) if error.kind == Kind::Unsupported => Ok(None),
-                stages => stages.map(Some),
+                fragments => fragments.map(Some),
             }
         })?;
-        let Some(fragments) = fragments else { return Ok(None) };
-        let ids = enter(session, &fragments);
+        let Some((fragments, stages)) = entered else { return Ok(None) };
+        *self.entered.lock() = Some(stages);
+        let ids = enter(py, session, fragments, &self.tables)?;
         let futures = PyList::empty(py);
         for (task, key) in ids {
             let handle = Handle::new(session.clone(), task, key, KeyName::Call("sql".into()));
@@ -303,65 +344,29 @@ impl SqlQuery {
         Ok(Some(futures))
     }
 
+    /// Lets workers forget tables of this process, which will be brought to them again.
+    fn forget_tables(&self) {
+        self.tables.forget();
+    }
+
+    /// How a cluster would run it; `None` where one process must.
+    fn explain_stages(
+        &self,
+        py: Python<'_>,
+        n_slots: usize,
+        whole_nbytes: u64,
+        verbose: bool,
+    ) -> PyResult<Option<String>> {
+        apart(py, |go_on| match self.query.explain_stages(n_slots, whole_nbytes, verbose, go_on) {
+            Err(error) if error.kind == Kind::Unsupported => Ok(None),
+            text => text.map(Some),
+        })
+    }
+
     #[pyo3(signature = (analyze=false, verbose=false))]
     fn explain(&self, py: Python<'_>, analyze: bool, verbose: bool) -> PyResult<String> {
-        apart(py, |go_on| self.0.explain(analyze, verbose, go_on))
+        apart(py, |go_on| self.query.explain(analyze, verbose, go_on))
     }
-}
-
-/// Enters the tasks of all stages; those of the last one are wanted.
-fn enter(session: &Session, fragments: &[(Fragment, Stage)]) -> Vec<(TaskId, Key)> {
-    let templates: Vec<Template> = fragments
-        .iter()
-        .map(|(fragment, _)| {
-            let code = fragment.to_bytes();
-            let hash = blake3::hash(&code);
-            let id = u128::from_le_bytes(hash.as_bytes()[..16].try_into().expect("sixteen"));
-            let (id, kind, name) = (TemplateId(id), TemplateKind::Native, "sql".into());
-            Template { id, kind, name, code: code.into() }
-        })
-        .collect();
-    session.inner().with(|machine, _| {
-        let mut outputs: Vec<Output> = Vec::new();
-        for (at, (_, stage)) in fragments.iter().enumerate() {
-            let template = templates[at].id;
-            machine.add_template(templates[at].clone());
-            let is_last = at + 1 == fragments.len();
-            let dependencies: Vec<TaskId> =
-                stage.inputs.iter().filter_map(|(from, _)| outputs[*from].exchange).collect();
-            let mut tasks = Vec::with_capacity(stage.n_tasks as usize);
-            for partition in 0..stage.n_tasks {
-                let part = |(place, (from, reads)): (usize, &(usize, Reads))| {
-                    let part = reads.part_of(partition, fragments[*from].1.n_parts);
-                    (place as u32, PartRange::one(part))
-                };
-                let reads: Vec<_> = stage.inputs.iter().enumerate().map(part).collect();
-                let key = session.new_key();
-                let new = NewTask {
-                    key,
-                    name: None,
-                    template,
-                    args: &partition.to_le_bytes(),
-                    blob: None,
-                    dependencies: &dependencies,
-                    options: None,
-                    fused: &[],
-                };
-                tasks.push((machine.submit_reader(new, &reads, is_last), key));
-            }
-            let writers: Vec<TaskId> = tasks.iter().map(|(task, _)| *task).collect();
-            let exchange = (!is_last).then(|| machine.exchange(session.new_key(), &writers));
-            outputs.push(Output { tasks, exchange });
-        }
-        outputs.pop().map(|last| last.tasks).unwrap_or_default()
-    })
-}
-
-/// What a stage was entered as.
-struct Output {
-    tasks: Vec<(TaskId, Key)>,
-    /// What later stages read it through; none of the last one.
-    exchange: Option<TaskId>,
 }
 
 struct Reader {

@@ -113,6 +113,13 @@ fn change_threads(by: i32) {
     }
 }
 
+/// Whether the call that this thread runs was cancelled.
+pub fn is_cancelled() -> bool {
+    let sink = CURRENT.with_borrow(|current| current.as_ref().map(|current| current.sink));
+    // SAFETY: as in `change_threads`.
+    sink.is_some_and(|sink| unsafe { &*sink }.is_cancelled(INDEX.get()))
+}
+
 fn count_seceded(by: i32) -> Option<u32> {
     CURRENT.with_borrow_mut(|current| {
         let current = current.as_mut()?;

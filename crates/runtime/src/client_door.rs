@@ -1,22 +1,28 @@
 //! Clients of other processes at the scheduler: their sessions outlast their connections.
 
 use crate::ledger::Ledger;
+use crate::process;
 use crate::scheduler_loop::{Input, SchedulerHandle};
 use crate::wire::{pump_frames, to_frame};
 use parking_lot::Mutex;
 use rasker_graph::ClientId;
-use rasker_protocol::{FromClient, PROTOCOL, Resumes, ToClient, Tracked, Welcome};
+use rasker_protocol::{FromClient, PROTOCOL, Process, Resumes, ToClient, Tracked, Welcome};
 use rasker_transport::{Connection, Receiver, Sender, Token};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A client that is away for longer is counted as gone.
 const AWAY_MAX: Duration = Duration::from_secs(300);
 
+/// Whether its process is still there is looked at after so long, and ever less often.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(1);
+
 struct Guest {
     id: ClientId,
     secret: u128,
+    process: Option<Process>,
     ledger: Mutex<Ledger>,
 }
 
@@ -27,6 +33,24 @@ pub(crate) struct Guests(Arc<Mutex<HashMap<u128, Arc<Guest>>>>);
 /// A number that nobody can guess.
 fn new_secret() -> Option<u128> {
     u128::from_str_radix(&Token::generate().ok()?.to_hex()[..32], 16).ok()
+}
+
+/// Waits for a client to come back, until it has been away for too long or its process has ended.
+/// Whether it stayed away.
+async fn stays_away(guest: &Guest, number: u64) -> bool {
+    let until = Instant::now() + AWAY_MAX;
+    let mut pause = LOOK_AGAIN;
+    while Instant::now() < until {
+        tokio::time::sleep(pause).await;
+        if !guest.ledger.lock().is_away_since(number) {
+            return false;
+        }
+        if guest.process.as_ref().is_some_and(process::has_ended) {
+            break;
+        }
+        pause = (pause * 2).min(LOOK_AGAIN_MAX);
+    }
+    guest.ledger.lock().is_away_since(number)
 }
 
 fn welcome(scheduler: &SchedulerHandle, to: &Sender, guest: Option<&Guest>, n: u64) -> bool {
@@ -42,12 +66,12 @@ impl Guests {
         &self,
         scheduler: &SchedulerHandle,
         connection: Connection,
-        name: String,
+        who: (String, Option<Process>),
         resumes: Option<Resumes>,
     ) {
         let (sender, receiver) = connection.split();
         let (guest, n_received) = match resumes {
-            None => match self.enter(scheduler, name) {
+            None => match self.enter(scheduler, who) {
                 Some(guest) => (guest, 0),
                 None => return,
             },
@@ -74,9 +98,13 @@ impl Guests {
         self.0.lock().get(&secret).filter(|guest| !guest.ledger.lock().is_over()).cloned()
     }
 
-    fn enter(&self, scheduler: &SchedulerHandle, name: String) -> Option<Arc<Guest>> {
+    fn enter(
+        &self,
+        scheduler: &SchedulerHandle,
+        (name, process): (String, Option<Process>),
+    ) -> Option<Arc<Guest>> {
         let (id, secret) = (ClientId(scheduler.new_id()), new_secret()?);
-        let guest = Arc::new(Guest { id, secret, ledger: Mutex::default() });
+        let guest = Arc::new(Guest { id, secret, process, ledger: Mutex::default() });
         self.0.lock().insert(secret, guest.clone());
         let to = guest.clone();
         let outlet = Box::new(move |message: ToClient| to.ledger.lock().send(&message));
@@ -117,11 +145,8 @@ impl Guests {
         if !guest.ledger.lock().part(number) {
             return;
         }
-        if !is_leaving {
-            tokio::time::sleep(AWAY_MAX).await;
-            if !guest.ledger.lock().is_away_since(number) {
-                return;
-            }
+        if !is_leaving && !stays_away(&guest, number).await {
+            return;
         }
         self.dismiss(&scheduler, &guest);
     }

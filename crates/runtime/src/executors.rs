@@ -6,8 +6,11 @@ use crate::runner::Runner;
 use crate::wire::{Outlet, outlet, pump};
 use crate::worker_loop::{Input, WorkerInbox};
 use parking_lot::Mutex;
+use rasker_exchange::cut;
 use rasker_graph::{Blob, LayerId, TaskId};
-use rasker_protocol::{Datum, ExecutorId, FromExecutor, Kinds, ToExecutor};
+use rasker_protocol::{
+    Datum, ExecutorCalls, ExecutorId, ExecutorWork, FromExecutor, Given, Kinds, ToExecutor, Written,
+};
 use rasker_store::{Segment, Words, read_board};
 use rasker_transport::{Connection, LinkOptions, Sender, Token};
 use std::os::unix::net::UnixStream;
@@ -121,7 +124,7 @@ pub(crate) fn launch(
             }
             let child = Arc::new(Mutex::new(child));
             let dying = child.clone();
-            let to_executor = outlet(sender.clone());
+            let to_executor = cutting(outlet(sender.clone()));
             to_executor(ToExecutor::Setup(settings));
             let inbox = inbox.clone();
             tokio::spawn(async move {
@@ -178,6 +181,31 @@ fn tunables() -> String {
         Ok(own) if own.contains("glibc.malloc.hugetlb") => own,
         Ok(own) if !own.is_empty() => format!("{own}:{huge}"),
         _ => huge.to_owned(),
+    }
+}
+
+/// An outlet to another process: of values that are here it gets no more than the parts it reads.
+fn cutting(outlet: Outlet<ToExecutor>) -> Outlet<ToExecutor> {
+    Box::new(move |mut message| {
+        if let ToExecutor::Calls(calls) = &mut message {
+            calls.iter_mut().for_each(cut_parts);
+        }
+        outlet(message)
+    })
+}
+
+/// What cannot be cut goes as it is: the call says what is wrong with it.
+fn cut_parts(calls: &mut ExecutorCalls) {
+    let ExecutorWork::One { given, .. } = &mut calls.work else { return };
+    for given in given {
+        let Given::Parts { parts, written } = given else { continue };
+        for written in written {
+            if let Written::Whole(value) = written
+                && let Ok(piece) = cut(value, *parts)
+            {
+                *written = Written::Piece(piece);
+            }
+        }
     }
 }
 

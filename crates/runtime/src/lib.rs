@@ -39,6 +39,7 @@ mod memory;
 mod native;
 mod node;
 mod pool;
+mod process;
 mod readers;
 mod remote_session;
 mod routes;

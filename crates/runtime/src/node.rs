@@ -45,8 +45,8 @@ pub(crate) async fn let_peers_in(scheduler: SchedulerHandle, listener: Listener)
             Err(_) => continue,
         };
         match decode::<Hello>(&hello, Vec::new()) {
-            Ok(Hello::Client { name, resumes, .. }) => {
-                scheduler.guests.arrive(&scheduler, connection, name, resumes);
+            Ok(Hello::Client { name, resumes, process, .. }) => {
+                scheduler.guests.arrive(&scheduler, connection, (name, process), resumes);
             }
             Ok(Hello::Worker(hello)) => worker_came(&scheduler, connection, hello),
             // Whoever wants values from a scheduler has the wrong address.
@@ -121,6 +121,11 @@ impl SchedulerNode {
         core.handle.spawn(scheduling);
         let address = serve_scheduler(&core, &scheduler, host, port, trust)?;
         Ok(SchedulerNode { core, scheduler, address })
+    }
+
+    /// How long nothing has been done or asked for, and nothing was to be done.
+    pub fn idle_for(&self) -> Duration {
+        self.scheduler.idle_for()
     }
 
     pub fn close(&self) {

@@ -3,6 +3,7 @@
 use crate::cluster::Core;
 use crate::ledger::Ledger;
 use crate::node::{Trust, greet};
+use crate::process;
 use crate::readers::{Access, Directory, Readers};
 use crate::session::Session;
 use crate::wire::pump_frames;
@@ -106,7 +107,8 @@ impl Way {
         timeout: Duration,
     ) -> Result<(Sender, Receiver, Welcome), String> {
         let (name, python) = (self.name.clone(), self.python.clone());
-        let hello = Hello::Client { name, python, resumes };
+        let process = process::own();
+        let hello = Hello::Client { name, python, resumes, process };
         greet(&self.address, &self.trust, &hello, timeout, self.link.clone()).await
     }
 

@@ -7,7 +7,7 @@ use rasker_protocol::{FromClient, FromWorker, ToClient, ToWorker, WorkerHello, W
 use rasker_scheduler::{Action, Event, Scheduler, SchedulerOptions};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -34,9 +34,16 @@ pub(crate) struct SchedulerHandle {
     pub epoch: u64,
     /// Clients of other processes.
     pub guests: Guests,
+    start: Instant,
+    /// When something was done last, ms after the start.
+    busy_until: Arc<AtomicU64>,
 }
 
 impl SchedulerHandle {
+    pub fn idle_for(&self) -> Duration {
+        let last = Duration::from_millis(self.busy_until.load(Ordering::Relaxed));
+        self.start.elapsed().saturating_sub(last)
+    }
     /// A number that no other peer of this scheduler has.
     pub fn new_id(&self) -> u32 {
         self.ids.fetch_add(1, Ordering::Relaxed)
@@ -55,8 +62,10 @@ pub(crate) fn scheduler(
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(1, |since| since.as_millis() as u64);
     let (ids, guests) = (Arc::new(AtomicU32::new(1)), Guests::default());
-    let running = run(events, options, guests.clone());
-    (SchedulerHandle { inbox, ids, epoch, guests }, running)
+    let (start, busy_until) = (Instant::now(), Arc::default());
+    let handle = SchedulerHandle { inbox, ids, epoch, guests, start, busy_until };
+    let running = run(events, options, handle.clone());
+    (handle, running)
 }
 
 struct Loop {
@@ -65,16 +74,27 @@ struct Loop {
     workers: BTreeMap<WorkerId, Outlet<ToWorker>>,
     guests: Guests,
     start: Instant,
+    busy_until: Arc<AtomicU64>,
+    n_done: u64,
     out: Vec<Action>,
 }
 
-async fn run(mut events: UnboundedReceiver<Input>, options: SchedulerOptions, guests: Guests) {
+async fn run(
+    mut events: UnboundedReceiver<Input>,
+    options: SchedulerOptions,
+    handle: SchedulerHandle,
+) {
+    // Its own inbox must not keep the loop alive.
+    let SchedulerHandle { inbox, guests, start, busy_until, .. } = handle;
+    drop(inbox);
     let mut this = Loop {
         machine: Scheduler::new(options),
         clients: BTreeMap::new(),
         workers: BTreeMap::new(),
         guests,
-        start: Instant::now(),
+        start,
+        busy_until,
+        n_done: 0,
         out: Vec::new(),
     };
     let mut watch = tokio::time::interval(TICK);
@@ -95,7 +115,10 @@ async fn run(mut events: UnboundedReceiver<Input>, options: SchedulerOptions, gu
                     next = if n < BATCH { events.try_recv().ok() } else { None };
                 }
             }
-            _ = watch.tick() => this.handle(Event::Tick),
+            _ = watch.tick() => {
+                this.handle(Event::Tick);
+                this.look_for_work();
+            }
         }
         this.turn();
     }
@@ -105,6 +128,15 @@ impl Loop {
     fn handle(&mut self, event: Event) {
         let now = self.start.elapsed().as_nanos() as u64;
         self.machine.handle(now, event, &mut self.out);
+    }
+
+    /// Notes whether something was done since the last tick, or is to be done.
+    fn look_for_work(&mut self) {
+        let n_done = std::mem::replace(&mut self.n_done, self.machine.n_done());
+        if n_done != self.n_done || self.machine.is_busy() {
+            let now = self.start.elapsed().as_millis() as u64;
+            self.busy_until.store(now, Ordering::Relaxed);
+        }
     }
 
     fn take(&mut self, input: Input) -> bool {

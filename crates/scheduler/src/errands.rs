@@ -190,6 +190,11 @@ impl Scheduler {
         }
     }
 
+    /// Whether a worker was asked for a copy of a value that some errand waits for.
+    pub(crate) fn is_to_copy(&self, worker: WorkerId, id: TaskId) -> bool {
+        self.errands.iter().any(|errand| errand.open.contains_key(&(id, worker)))
+    }
+
     /// A copy is there: an errand may have waited for it.
     pub(crate) fn errand_copied(&mut self, task: TaskRef, worker: WorkerId) {
         if self.errands.is_empty() {

@@ -115,9 +115,29 @@ impl Scheduler {
         wrong
     }
 
+    /// Errands that wait for copies, or for workers to have nothing in hand: for simulation.
+    pub fn n_errands(&self) -> usize {
+        self.errands.len()
+    }
+
     /// Whether a worker is not heard of: for simulation.
     pub fn is_suspect(&self, id: WorkerId) -> bool {
         self.worker(id).is_some_and(|worker| worker.is_suspect)
+    }
+
+    /// Whether a worker is there, as far as is known: for simulation.
+    pub fn counts(&self, id: WorkerId) -> bool {
+        self.worker(id).is_some()
+    }
+
+    /// Whether a worker may be given work and values: for simulation.
+    pub fn takes_work(&self, id: WorkerId) -> bool {
+        self.worker(id).is_some_and(|worker| worker.takes_work())
+    }
+
+    /// Whether a task failed as a value was lost: for simulation.
+    pub fn is_given_up(&self, id: TaskId) -> bool {
+        self.table.find(id).is_some_and(|task| self.is_lost(task))
     }
 
     /// Whether executors died under a task: for simulation.
@@ -156,6 +176,9 @@ impl Scheduler {
     /// A task and its inputs in words: for simulation.
     pub fn describe(&self, id: TaskId) -> String {
         let Some(task) = self.table.find(id) else { return format!("{id:?}: unknown") };
+        if task.index >= self.table.layer(task.layer).expanded {
+            return format!("{id:?} is a root that nobody looked at");
+        }
         let mut inputs = TaskList::new();
         self.table.dependencies(task, &mut inputs);
         let inputs = inputs.iter().map(|input| (self.table.id(*input), self.state(*input)));

@@ -43,8 +43,8 @@
 //!   `a_lost_writer_runs_again_and_no_other`).
 //!
 //! Reading order: `event`, `scheduler`, `table`, `transition`, `submit`, `exchange`, `wishes`,
-//! `place`, `queue`, `ahead`, `dispatch`, `send`, `report`, `values`, `membership`, `health`,
-//! `errands`, `query`, `explain`, `invariants`.
+//! `place`, `queue`, `ahead`, `dispatch`, `send`, `report`, `values`, `hot`, `membership`,
+//! `health`, `errands`, `query`, `explain`, `story`, `invariants`.
 
 mod ahead;
 mod dispatch;
@@ -53,6 +53,7 @@ mod event;
 mod exchange;
 mod explain;
 mod health;
+mod hot;
 mod invariants;
 mod membership;
 mod peer;
@@ -62,6 +63,7 @@ mod queue;
 mod report;
 mod scheduler;
 mod send;
+mod story;
 mod submit;
 mod table;
 mod template;

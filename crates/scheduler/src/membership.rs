@@ -108,6 +108,8 @@ impl Scheduler {
             }
         }
         self.errands_without(id);
+        self.transfers_without(id);
+        self.story.remember(id, worker.hello.address);
         self.answer_for(id);
     }
 

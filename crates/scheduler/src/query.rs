@@ -23,6 +23,7 @@ impl Scheduler {
                 _ => None,
             }),
             Query::Explain(key) => self.explain(key),
+            Query::Story(keys) => self.tell_story(&keys),
             Query::Call(key) => self.failed_call(key),
             Query::Events(topic) => self.logged(topic.as_deref()),
             Query::LogEvent { topic, message } => {
@@ -266,6 +267,9 @@ impl Scheduler {
         for client in clients {
             self.release_client(client);
         }
+        // Workers forget what they were to bring over, and say nothing of it.
+        self.errands.iter_mut().for_each(|errand| errand.open.clear());
+        self.transfers.clear();
         for id in self.alive.clone() {
             let worker = self.worker_mut(id).expect("alive");
             worker.known.clear();

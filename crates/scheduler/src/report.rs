@@ -2,7 +2,8 @@
 
 use crate::ahead::BATCH;
 use crate::scheduler::Scheduler;
-use crate::table::{Recipe, State, TaskList, TaskRef};
+use crate::story::Moment;
+use crate::table::{Recipe, State, TaskRef};
 use crate::template::TemplateIx;
 use rasker_graph::{Run, TaskId};
 use rasker_protocol::probe::{mutant, sometimes};
@@ -42,12 +43,16 @@ impl Scheduler {
             Progress::Crashed { run, attempt, reason } => {
                 let address = self.worker(worker).expect("just seen").hello.address.clone();
                 self.each_current(worker, *run, *attempt, |s, task| {
+                    s.note(task, Moment::Crashed, worker);
                     s.on_crashed(task, &address, reason);
                 });
             }
             Progress::Retracted { run, attempt } => {
                 // An input may have been lost meanwhile, so the call is planned anew.
-                self.each_current(worker, *run, *attempt, Scheduler::take_back);
+                self.each_current(worker, *run, *attempt, |s, task| {
+                    s.note(task, Moment::Retracted, worker);
+                    s.take_back(task);
+                });
             }
             Progress::Missing { task, attempt, inputs } => {
                 self.on_missing(worker, *task, *attempt, inputs);
@@ -88,9 +93,7 @@ impl Scheduler {
         let record = layer.task(task.index);
         let is_there = record.state == (State::Processing { worker })
             || mutant("completion-by-key-alone") && record.state.is_processing();
-        let is_last = u32::from(record.attempt) == attempt
-            || mutant("attempt-not-checked")
-            || mutant("completion-by-key-alone");
+        let is_last = u32::from(record.attempt) == attempt || mutant("completion-by-key-alone");
         is_there && is_last
     }
 
@@ -196,6 +199,7 @@ impl Scheduler {
         }
         self.report_run(slot, wanted, run, each, worker, values);
         if n_current > 0 {
+            self.story.add(self.now_ns, run, Moment::Finished, worker);
             self.unload(first, n_current, worker);
         }
     }
@@ -246,6 +250,10 @@ impl Scheduler {
         for id in run.tasks() {
             match self.table.find(id) {
                 Some(task) if self.is_held_by(task, worker) => {}
+                // It is to have a copy, and says that it has one when it is asked for it.
+                Some(_) if self.is_to_copy(worker, id) && !mutant("late-value-freed-for-copy") => {
+                    sometimes("a late value was taken for a copy");
+                }
                 Some(task) if self.is_processing_at(task, worker) => {
                     sometimes("a late value met a later attempt on the same worker");
                     self.table.task_mut(task).is_stray = true;
@@ -330,22 +338,17 @@ impl Scheduler {
             self.n_stale += 1;
             return;
         }
-        let mut gone: Vec<(TaskRef, WorkerId)> = Vec::new();
-        if let Some(task) = current
-            && inputs.is_empty()
-        {
-            // It was not told where they are, so they were taken to be there. Which of them is
-            // not cannot be told, and asking again would go on for ever.
-            let mut dependencies = TaskList::new();
-            self.table.dependencies(task, &mut dependencies);
-            gone.extend(dependencies.into_iter().map(|dependency| (dependency, worker)));
-        }
         if let Some(task) = current {
             self.reread(task, inputs);
         }
-        let named = inputs.iter().filter_map(|(id, holder)| Some((self.table.find(*id)?, *holder)));
-        gone.extend(named);
+        // Of what no other holder was named it was taken to be there.
+        let holder = |holder: WorkerId| if holder == WorkerId::NOBODY { worker } else { holder };
+        let named = inputs.iter();
+        let gone: Vec<(TaskRef, WorkerId)> =
+            named.filter_map(|(id, at)| Some((self.table.find(*id)?, holder(*at)))).collect();
         for (input, holder) in gone.into_iter().filter(|_| !mutant("missing-input-ignored")) {
+            self.transfer_ended(input, worker);
+            self.transfer_ended(input, holder);
             if self.is_held_by(input, holder) {
                 sometimes("an input was not where it was believed to be");
                 self.lose(input, holder);
@@ -353,7 +356,10 @@ impl Scheduler {
             }
         }
         self.settle();
-        self.each_current(worker, id.run(), attempt, |s, task| s.take_back(task));
+        self.each_current(worker, id.run(), attempt, |s, task| {
+            s.note(task, Moment::Missed, worker);
+            s.take_back(task);
+        });
     }
 
     /// A worker is short of memory: a copy that is only a replica there goes.

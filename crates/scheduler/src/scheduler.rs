@@ -4,9 +4,11 @@ use crate::ahead::BATCH;
 use crate::dispatch::Rank;
 use crate::errands::Errand;
 use crate::event::{Action, Event};
+use crate::hot::Transfers;
 use crate::peer::{Client, Question, Worker};
 use crate::place::{Class, Stretches};
 use crate::queue::Queue;
+use crate::story::Story;
 use crate::table::{Map, Table, TaskRef};
 use crate::template::Templates;
 use rasker_graph::ClientId;
@@ -37,6 +39,8 @@ pub struct SchedulerOptions {
     pub suspect_after_ns: u64,
     /// A worker that says nothing for so long is counted as lost, ns.
     pub lost_after_ns: u64,
+    /// Readers of values from this size on are spread over those that have them, bytes.
+    pub spread_nbytes: u64,
 }
 
 impl Default for SchedulerOptions {
@@ -46,6 +50,7 @@ impl Default for SchedulerOptions {
             allowed_failures: 3,
             suspect_after_ns: 5 * second,
             lost_after_ns: 15 * second,
+            spread_nbytes: 64 << 10,
         }
     }
 }
@@ -91,6 +96,9 @@ pub struct Scheduler {
     /// Copies under way for somebody, and who is told when they are there.
     pub(crate) errands: Vec<Errand>,
     pub(crate) spare_ranks: Vec<Reverse<Rank>>,
+    /// Large values that are on their way between workers.
+    pub(crate) transfers: Map<TaskRef, Transfers>,
+    pub(crate) story: Story,
 }
 
 impl Default for Scheduler {
@@ -130,6 +138,8 @@ impl Scheduler {
             farewells: Vec::new(),
             errands: Vec::new(),
             spare_ranks: Vec::new(),
+            transfers: Map::default(),
+            story: Story::default(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::queue::Entry;
 use crate::scheduler::Scheduler;
+use crate::story::Moment;
 use crate::table::{MapInput, Recipe, State, TaskList, TaskRef};
 use crate::template::TemplateIx;
 use rasker_graph::{Input, Key, Run};
@@ -37,6 +38,7 @@ impl Scheduler {
             reads: SmallVec::new(),
         };
         self.teach(id, template);
+        self.story.add(self.now_ns, calls.run, Moment::Given, id);
         let worker = self.workers[id.0 as usize].as_deref_mut().expect("alive");
         worker.begin(template, count, &self.table.layer(slot).options);
         worker.push_calls(calls);
@@ -76,6 +78,8 @@ impl Scheduler {
         if !reads.is_empty() {
             self.teach_exchanges(id, task);
         }
+        let is_first = self.table.task(task).attempt == 0;
+        self.note(task, Moment::Given, id);
         let calls = Calls {
             reads,
             run: self.table.id(task).run(),
@@ -85,7 +89,7 @@ impl Scheduler {
             fused: fused.iter().map(|t| self.templates.get(*t).template.id).collect(),
             label: self.label(task),
             work: self.call_work(task),
-            sources: self.sources(task, id),
+            sources: self.sources(task, id, is_first),
             alone: self.table.task(task).suspicion > 0 && !mutant("quarantine-not-alone"),
         };
         if !calls.sources.is_empty() {
@@ -152,12 +156,20 @@ impl Scheduler {
     }
 
     /// Where the inputs are that the worker does not have.
-    fn sources(&self, task: TaskRef, worker: WorkerId) -> SmallVec<[Source; 2]> {
+    fn sources(
+        &mut self,
+        task: TaskRef,
+        worker: WorkerId,
+        is_first: bool,
+    ) -> SmallVec<[Source; 2]> {
         let mut dependencies = TaskList::new();
         self.table.dependencies(task, &mut dependencies);
-        let away = dependencies.iter().filter(|d| !self.is_held_by(**d, worker));
         let mut sources: SmallVec<[Source; 2]> = SmallVec::new();
-        for source in away.filter_map(|dependency| self.source_for(*dependency, worker)) {
+        for dependency in dependencies {
+            if self.is_held_by(dependency, worker) {
+                continue;
+            }
+            let Some(source) = self.source_among(dependency, worker, is_first) else { continue };
             match sources.last_mut() {
                 // Neighbors in one place travel as one run.
                 Some(last)

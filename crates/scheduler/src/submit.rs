@@ -2,6 +2,7 @@
 
 use crate::ahead::BATCH;
 use crate::scheduler::{Scheduler, Step};
+use crate::story::Moment;
 use crate::table::{
     Listed, MapInput, MapRecipe, PageRecipe, Recipe, State, Table, Task, TaskList, TaskRef,
 };
@@ -10,7 +11,7 @@ use rasker_graph::{
     ClientId, Input, Key, Layer, LayerId, MapWork, Page, Run, TaskId, TemplateId, Work,
 };
 use rasker_protocol::probe::{mutant, sometimes};
-use rasker_protocol::{Failure, FailureKind, Priority, Submit};
+use rasker_protocol::{Failure, FailureKind, Priority, Submit, WorkerId};
 use std::sync::Arc;
 
 /// The templates that a layer keeps in use.
@@ -68,6 +69,8 @@ impl Scheduler {
         state.options = options;
         state.wants_values = wants_values;
         let slot = self.table.add_layer(state);
+        let all = Run::new(id, 0, count);
+        self.story.add(self.now_ns, all, Moment::Submitted, WorkerId::NOBODY);
         match page {
             Some(page) => self.add_page(slot, &page),
             None => self.add_map(slot, &firsts),

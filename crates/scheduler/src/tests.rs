@@ -1,5 +1,6 @@
 mod exchange;
 mod recovery;
+mod values;
 
 use crate::{Action, Event, Scheduler};
 use rasker_graph::*;

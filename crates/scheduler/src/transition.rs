@@ -5,6 +5,7 @@
 //! `waiting_dependents` counts the active ones, `alive_dependents` those that are not forgotten.
 
 use crate::scheduler::{Scheduler, Step};
+use crate::story::Moment;
 use crate::table::{Recipe, State, TaskList, TaskRef};
 use rasker_graph::{Run, TaskId};
 use rasker_protocol::probe::{mutant, sometimes};
@@ -172,6 +173,7 @@ impl Scheduler {
             return;
         }
         self.set(task, State::Failed { failure });
+        self.note(task, Moment::Failed, WorkerId::NOBODY);
         if state.is_active() {
             self.release_inputs(task);
         }
@@ -242,6 +244,9 @@ impl Scheduler {
             State::Memory { .. } => {
                 self.free(task);
                 self.set(task, State::Released);
+                if alive {
+                    self.note(task, Moment::Unneeded, WorkerId::NOBODY);
+                }
                 // Its worker may keep the value while a call reads it: the next one is told apart.
                 self.table.task_mut(task).attempt += 1;
             }
@@ -270,6 +275,7 @@ impl Scheduler {
         let attempt = u32::from(self.table.task(task).attempt);
         self.table.task_mut(task).attempt += 1;
         let run = self.table.id(task).run();
+        self.story.add(self.now_ns, run, Moment::Withdrawn, worker);
         self.unload(task, 1, worker);
         if mutant("cancel-not-sent") {
             return;
@@ -313,6 +319,9 @@ impl Scheduler {
         let State::Memory { holder, .. } = self.state(task) else { return };
         let id = self.table.id(task);
         let replicas = self.table.replicas.remove(&task).unwrap_or_default();
+        if !self.transfers.is_empty() {
+            self.transfers.remove(&task);
+        }
         for worker in std::iter::once(holder).chain(replicas) {
             self.free_at(worker, id);
         }
@@ -397,6 +406,7 @@ impl Scheduler {
         if let Some(holder) = other {
             self.set(task, State::Memory { holder, nbytes });
             sometimes("a copy stood in for a lost value");
+            self.note(task, Moment::Moved, worker);
             if !mutant("moved-value-not-told") {
                 self.report(task);
             }
@@ -404,6 +414,10 @@ impl Scheduler {
             return;
         }
         self.set(task, State::Released);
+        self.note(task, Moment::Lost, worker);
+        if !self.transfers.is_empty() {
+            self.transfers.remove(&task);
+        }
         self.table.task_mut(task).attempt += 1;
         self.each_dependent(task, Scheduler::miss);
         let record = self.table.task(task);

@@ -1,11 +1,12 @@
 //! Values in more than one place: copies, the loss of a holder, and what a worker that comes back
 //! still has.
 
-use crate::scheduler::Scheduler;
-use crate::table::{State, TaskRef};
+use crate::scheduler::{Scheduler, Step};
+use crate::story::Moment;
+use crate::table::{State, TaskList, TaskRef};
 use rasker_graph::{Run, TaskId};
 use rasker_protocol::probe::{mutant, sometimes};
-use rasker_protocol::{Source, WorkerId};
+use rasker_protocol::{FailureKind, Source, WorkerId};
 use smallvec::SmallVec;
 
 pub(crate) type Holders = SmallVec<[WorkerId; 4]>;
@@ -21,17 +22,23 @@ impl Scheduler {
         holders
     }
 
+    /// Those holders that are heard of, if there are any.
+    pub(crate) fn heard_holders_of(&self, task: TaskRef) -> Holders {
+        let mut holders = self.holders_of(task);
+        let is_heard = |id: &WorkerId| !self.worker(*id).is_some_and(|w| w.is_suspect);
+        if holders.iter().any(is_heard) {
+            holders.retain(|id| is_heard(id));
+        }
+        holders
+    }
+
     /// Where a worker is to get a value: readers of a value with copies spread over them, and
     /// keep clear of holders that are not heard of.
     pub(crate) fn source_for(&self, task: TaskRef, reader: WorkerId) -> Option<Source> {
         let State::Memory { holder, nbytes } = self.state(task) else { return None };
         let mut worker = holder;
         if !self.table.replicas.is_empty() || self.n_sidelined > 0 {
-            let mut holders = self.holders_of(task);
-            let is_heard = |id: &WorkerId| !self.worker(*id).is_some_and(|w| w.is_suspect);
-            if holders.iter().any(is_heard) {
-                holders.retain(|id| is_heard(id));
-            }
+            let holders = self.heard_holders_of(task);
             worker = holders[(reader.0 + task.index) as usize % holders.len()];
         }
         Some(Source { run: self.table.id(task).run(), worker, nbytes: nbytes as u64 })
@@ -62,13 +69,27 @@ impl Scheduler {
     fn add_replica(&mut self, task: TaskRef, worker: WorkerId) {
         if !self.is_held_by(task, worker) {
             self.table.replicas.entry(task).or_default().push(worker);
+            self.note(task, Moment::Copied, worker);
         }
+        self.transfer_ended(task, worker);
         self.errand_copied(task, worker);
     }
 
     /// What a worker that joined again still holds. A task's id is its generation, so a value of
     /// the same id is one that is wanted, or of no use to anybody.
     pub(crate) fn on_inventory(&mut self, worker: WorkerId, held: &[(Run, u64)]) {
+        // Before all others, and all at once: what was lost may be needed together.
+        let mut found: Vec<(TaskRef, f32)> = Vec::new();
+        for &(run, nbytes) in held {
+            let each = nbytes as f32 / run.count.max(1) as f32;
+            let known = self.table.clip(run).into_iter().flat_map(Run::tasks);
+            let known = known.filter_map(|id| self.table.find(id));
+            found.extend(known.filter(|task| self.is_lost(*task)).map(|task| (task, each)));
+        }
+        if !found.is_empty() && !mutant("found-value-freed") {
+            self.find_again(worker, &found);
+            self.settle();
+        }
         for &(run, nbytes) in held {
             let each = nbytes as f32 / run.count.max(1) as f32;
             let Some(known) = self.table.clip(run) else {
@@ -88,6 +109,7 @@ impl Scheduler {
             return self.free_at(worker, id);
         };
         match self.state(task) {
+            // Among them those that were found again just now.
             State::Memory { .. } => self.add_replica(task, worker),
             State::Waiting { .. } | State::Ready => {
                 sometimes("an inventory brought a value that was to be made again");
@@ -105,6 +127,53 @@ impl Scheduler {
             }
             // Nobody needs it.
             _ => self.free_at(worker, id),
+        }
+    }
+
+    /// Whether the task failed because a value without a recipe was lost: its own, or an input's.
+    pub(crate) fn is_lost(&self, task: TaskRef) -> bool {
+        if task.index >= self.table.layer(task.layer).expanded {
+            return false;
+        }
+        let State::Failed { failure } = self.state(task) else { return false };
+        self.failure(failure).kind == FailureKind::Lost
+    }
+
+    /// Values that were given up are there after all: their futures have them from now on, and
+    /// what had failed for want of them is made, as far as it is wanted still.
+    fn find_again(&mut self, worker: WorkerId, values: &[(TaskRef, f32)]) {
+        sometimes("a lost value was found again");
+        let mut again: Vec<TaskRef> = Vec::new();
+        let mut open: Vec<TaskRef> = values.iter().map(|(task, _)| *task).collect();
+        while let Some(failed) = open.pop() {
+            if !self.is_lost(failed) {
+                continue;
+            }
+            self.set(failed, State::Released);
+            self.table.task_mut(failed).attempt += 1;
+            again.push(failed);
+            let mut dependents = TaskList::new();
+            self.table.dependents(failed, &mut dependents);
+            open.extend(dependents);
+        }
+        // Nothing waits for them: what would have has failed with them.
+        for &(task, nbytes) in values {
+            self.set(task, State::Memory { holder: worker, nbytes });
+            self.note(task, Moment::Found, worker);
+            self.todo.push(Step::Consider(task));
+            self.report(task);
+        }
+        // Those that nobody wants are made on the way to those that somebody does.
+        for failed in again {
+            if matches!(self.state(failed), State::Memory { .. }) {
+                continue;
+            }
+            if self.table.task(failed).is_wanted() {
+                self.tell_wanting(failed, |client, run| client.tell_pending(run));
+                self.todo.push(Step::Compute(failed));
+            } else {
+                self.todo.push(Step::Consider(failed));
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::ahead::BATCH;
 use crate::scheduler::{Scheduler, Step};
+use crate::story::Moment;
 use crate::table::{Recipe, State, Table, TaskList, TaskRef};
 use rasker_graph::{ClientId, Key, LayerId, Run, TaskId};
 use rasker_protocol::probe::{mutant, sometimes};
@@ -85,6 +86,7 @@ impl Scheduler {
             if !others.is_empty() {
                 self.table.replicas.insert(task, others);
             }
+            self.note(task, Moment::Scattered, holder);
             self.set(task, State::Memory { holder, nbytes: nbytes[index as usize] as f32 });
             self.report(task);
         }
@@ -257,6 +259,7 @@ impl Scheduler {
         while let Some(task) = open.pop() {
             if matches!(self.state(task), State::Failed { .. }) {
                 self.set(task, State::Released);
+                self.note(task, Moment::Retried, WorkerId::NOBODY);
                 let record = self.table.task_mut(task);
                 record.retries_used = 0;
                 record.suspicion = 0;

@@ -22,6 +22,7 @@ pub(crate) fn any_template(scene: &mut Scene<'_>) -> TemplateId {
         (swarm.poison, Deed::Poison),
         (swarm.endless, Deed::Endless),
         (swarm.nested, Deed::Nested),
+        (swarm.hog, Deed::Hog),
     ];
     let common = [
         (3, Deed::Small),
@@ -144,7 +145,7 @@ impl User {
         let template = any_template(scene);
         let count = match deed(template) {
             // Each ends four executors, and all that was only live there is computed again.
-            Deed::Poison | Deed::Endless | Deed::Nested => 1,
+            Deed::Poison | Deed::Endless | Deed::Nested | Deed::Hog => 1,
             _ => scene.random.between(1, scene.swarm.size * 4) as u32,
         };
         let first = scene.random.below(3) as i64;
@@ -202,7 +203,9 @@ impl User {
 
     fn map_over(&mut self, scene: &mut Scene<'_>) {
         let template = match any_template(scene) {
-            id if matches!(deed(id), Deed::Poison | Deed::Endless | Deed::Nested) => return,
+            id if matches!(deed(id), Deed::Poison | Deed::Endless | Deed::Nested | Deed::Hog) => {
+                return;
+            }
             id => id,
         };
         if scene.random.chance(40) {
@@ -456,6 +459,7 @@ impl User {
             Query::HasWhat,
             Query::Processing,
             Query::Explain(key),
+            Query::Story(vec![key]),
             Query::CallStack,
         ];
         let query = scene.random.pick(&queries).clone();

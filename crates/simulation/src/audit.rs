@@ -7,7 +7,7 @@
 use crate::oracle::{deed, kind};
 use crate::world::World;
 use rasker_graph::{Run, TaskId, Template};
-use rasker_protocol::{FromWorker, Progress, ToWorker, WorkerId};
+use rasker_protocol::{FromClient, FromWorker, Progress, ToWorker, WorkerId};
 use rasker_scheduler::Event as SchedulerEvent;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -39,7 +39,12 @@ impl Heard {
         let mut heard = Heard { worker: *worker, missing: Vec::new(), here: Vec::new() };
         for item in items {
             match item {
-                Progress::Missing { inputs, .. } => heard.missing.extend(inputs),
+                Progress::Missing { inputs, .. } => {
+                    heard.missing.extend(inputs.iter().map(|(input, holder)| match *holder {
+                        WorkerId::NOBODY => (*input, heard.worker),
+                        holder => (*input, holder),
+                    }))
+                }
                 Progress::Finished { run, .. } | Progress::Copied { run, .. } => {
                     heard.here.push(*run);
                 }
@@ -53,6 +58,7 @@ impl Heard {
 /// Events that one task may cost before something goes in circles, on top of a fixed number.
 const EVENTS_PER_TASK: u64 = 400;
 const EVENTS_FIXED: u64 = 150_000;
+const EVENTS_PER_LOOK: u64 = 10;
 
 impl World {
     /// Invariants 1 to 5, 17 and 20, recounted by the scheduler itself.
@@ -74,7 +80,8 @@ impl World {
     /// Invariant 29: events are bounded by the work there is.
     pub fn check_pace(&self) -> Result<(), String> {
         let entered = self.oracle.n_nodes() + self.users.len() as u64;
-        let most = (EVENTS_FIXED + EVENTS_PER_TASK * entered).min(self.options.events_max);
+        let most = EVENTS_FIXED + EVENTS_PER_TASK * entered + EVENTS_PER_LOOK * self.n_looks;
+        let most = most.min(self.options.events_max);
         if self.n_handled > most {
             let unmet = self.unmet().unwrap_or_default();
             return Err(format!("still busy after {} events (29); {unmet}", self.n_handled));
@@ -133,6 +140,10 @@ impl World {
             let first = TaskId::new(calls.run.layer, calls.run.start);
             if self.scheduler.is_quarantined(first) && !calls.alone {
                 self.book.wrong.push(format!("{first:?} is in quarantine and not alone"));
+            }
+            // Whoever is sent for a value has it before long, and others may be sent to it.
+            for task in calls.sources.iter().flat_map(|source| source.run.tasks()) {
+                self.ledger.disproved.remove(&(task, id));
             }
             for source in &calls.sources {
                 let mut tasks = source.run.tasks();
@@ -232,6 +243,40 @@ impl World {
         let Some(node) = self.workers.get(&self.now_called(from)) else { return };
         if address != format!("sim://{}", node.slot) {
             self.book.wrong.push(format!("{id:?} looks for {from:?} at {address:?}"));
+        }
+    }
+
+    /// Values were put on workers that are gone when their client tells of them.
+    pub fn note_orphans(&mut self, event: &SchedulerEvent) {
+        let SchedulerEvent::FromClient { message: FromClient::Scattered(scattered), .. } = event
+        else {
+            return;
+        };
+        let is_lost =
+            |holders: &Vec<WorkerId>| !holders.iter().any(|id| self.scheduler.counts(*id));
+        if scattered.holders.iter().any(is_lost) {
+            self.book.count("values were put on a worker that was about to end");
+            self.oracle.n_losses += 1;
+        }
+    }
+
+    /// What a worker that joined again brings of values that were given up as lost.
+    pub fn found_again(&self, event: &SchedulerEvent) -> Vec<TaskId> {
+        let SchedulerEvent::FromWorker { worker, message: FromWorker::Inventory(held) } = event
+        else {
+            return Vec::new();
+        };
+        if !self.scheduler.counts(*worker) {
+            return Vec::new();
+        }
+        let tasks = held.iter().flat_map(|(run, _)| run.tasks());
+        tasks.filter(|task| self.scheduler.is_given_up(*task)).collect()
+    }
+
+    /// Invariant 5: what was found again is not lost any more.
+    pub fn check_found(&mut self, found: &[TaskId]) {
+        if let Some(task) = found.iter().find(|task| self.scheduler.is_given_up(**task)) {
+            self.book.wrong.push(format!("{task:?} came back with its worker and is lost (5)"));
         }
     }
 

@@ -8,12 +8,18 @@ use rasker_protocol::{ExecutorId, FromExecutor, FromHolder, ToHolder, ToWorker, 
 use rasker_scheduler::{Action as SchedulerAction, Event as SchedulerEvent};
 use rasker_worker::{Action as WorkerAction, Event as WorkerEvent, ReaderId};
 
+/// A call that waits for its own tasks looks at them no less often than so, ns, by a quarter.
+const LOOK_NS_MAX: u64 = 1_000_000_000;
+
 impl World {
     pub fn scheduler_handles(&mut self, event: SchedulerEvent) -> Result<(), String> {
         let is_turn = matches!(event, SchedulerEvent::Turn);
         let now = self.now + self.options.clock_shift_ns;
+        let found = self.found_again(&event);
+        self.note_orphans(&event);
         let (heard, n_stale) = (Heard::of(&event), self.scheduler.n_stale());
         self.scheduler.handle(now, event, &mut self.scheduler_out);
+        self.check_found(&found);
         if let Some(heard) = heard {
             self.note_values(heard, self.scheduler.n_stale() == n_stale);
         }
@@ -72,6 +78,7 @@ impl World {
             self.at(after, Event::WorkerTurn(id));
         }
         self.perform(id, out);
+        self.watch_memory(id);
     }
 
     pub fn perform(&mut self, id: WorkerId, out: Vec<WorkerAction>) {
@@ -90,7 +97,8 @@ impl World {
                 }
                 WorkerAction::StartExecutor(executor, kind) => {
                     let node = self.workers.get_mut(&id).expect("the worker that speaks");
-                    node.executors.insert(executor, Executor::new(kind, node.nthreads));
+                    let memory = self.swarm.memory > 0;
+                    node.executors.insert(executor, Executor::new(kind, node.nthreads, memory));
                     let home = self.home(id);
                     let (from, to) = (Place::Worker(home), Place::Executor(home, executor));
                     self.over(from, to, Event::ExecutorUp(id, executor));
@@ -117,12 +125,15 @@ impl World {
                 // Requests to a worker that is gone are answered when it goes.
                 WorkerAction::PeerGone { .. } => {}
                 WorkerAction::Close { .. } => self.worker_ends(id),
-                WorkerAction::Spill { .. }
+                action @ (WorkerAction::Spill { .. }
                 | WorkerAction::ReadParts { .. }
                 | WorkerAction::Restore { .. }
-                | WorkerAction::Forget { .. }
-                | WorkerAction::KillExecutor(_)
-                | WorkerAction::Log(_) => unreachable!("memory has no limit here"),
+                | WorkerAction::Forget { .. }) => self.disk_does(id, action),
+                WorkerAction::KillExecutor(executor) => {
+                    self.book.count("an executor was ended for its memory");
+                    self.executor_dies(id, executor);
+                }
+                WorkerAction::Log(_) => {}
             }
         }
     }
@@ -220,7 +231,8 @@ impl World {
                 Begun::Submits { share } => {
                     let user = self.nested_begins(share);
                     self.executor_says(worker, id, FromExecutor::Seceded { by: 1 });
-                    let looks = Event::NestedLooks { worker, executor: id, share, user };
+                    let (executor, pause) = (id, call_ns);
+                    let looks = Event::NestedLooks { worker, executor, share, user, pause };
                     self.at(call_ns, looks);
                 }
             }
@@ -244,12 +256,15 @@ impl World {
 
     pub fn executor_dies(&mut self, worker: WorkerId, id: ExecutorId) {
         let Some(node) = self.workers.get_mut(&worker) else { return };
-        if node.executors.remove(&id).is_some() {
+        if let Some(executor) = node.executors.remove(&id) {
+            // It says what it runs, unless the seed has it silent.
+            let running = self.swarm.memory > 0;
+            let running = running.then(|| executor.running_calls());
             node.n_deaths += 1;
             self.oracle.n_deaths += 1;
             self.book.count("an executor died");
             let reason = "signal 11".into();
-            let event = WorkerEvent::ExecutorLost { executor: id, reason, running: None };
+            let event = WorkerEvent::ExecutorLost { executor: id, reason, running };
             let home = self.home(worker);
             let (from, to) = (Place::Executor(home, id), Place::Worker(home));
             self.over(from, to, Event::Worker(worker, event));
@@ -265,12 +280,20 @@ impl World {
     }
 
     /// The call ends when its own tasks have ended, whatever they came to.
-    pub fn nested_looks(&mut self, worker: WorkerId, id: ExecutorId, share: u64, user: usize) {
+    pub fn nested_looks(
+        &mut self,
+        (worker, executor, share): (WorkerId, ExecutorId, u64),
+        user: usize,
+        pause: u64,
+    ) {
+        let id = executor;
         let is_there = self.executor(worker, id).is_some_and(|executor| executor.runs(share));
         if is_there && !self.users[user].is_satisfied() {
-            let after = self.swarm.call_ns + self.swarm.delay_ns * 8;
-            let looks = Event::NestedLooks { worker, executor: id, share, user };
-            return self.at(after, looks);
+            // Ever less often: what it waits for may wait for minutes, where memory is short.
+            let least = self.swarm.call_ns + self.swarm.delay_ns * 8;
+            let pause = pause.max(least).min(LOOK_NS_MAX) * 5 / 4;
+            let looks = Event::NestedLooks { worker, executor, share, user, pause };
+            return self.at(pause, looks);
         }
         self.with_user(user, |user, scene| {
             while !user.handles.is_empty() {

@@ -95,7 +95,13 @@ impl User {
         parts: PartRange,
         held: &[Entered],
     ) {
-        let template = template(Deed::Native, scene.random.below(VARIANTS));
+        // Natively or in an executor, whatever it comes to there.
+        let template = match any_template(scene) {
+            id if deed(id) == Deed::Endless || scene.random.chance(40) => {
+                template(Deed::Native, scene.random.below(VARIANTS))
+            }
+            id => id,
+        };
         self.teach(template);
         // Plain inputs stand between the exchanges.
         let plain: &[Entered] = if scene.random.chance(30) { held } else { &[] };

@@ -1,6 +1,7 @@
 //! An executor that computes hashes: so many calls at once, each for a seeded time.
 
 use crate::exchanges::{cut, read_piece};
+use crate::memory::size;
 use crate::oracle::{Deed, deed, kind, value_of};
 use crate::random::Random;
 use rasker_graph::{Blob, Column, LocalObject, Run, TaskId, TemplateId, TemplateKind};
@@ -10,6 +11,9 @@ use rasker_protocol::{
 };
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+
+/// What a call takes that takes too much: more than any worker may use.
+const HOG_NBYTES: u64 = 64 << 20;
 
 /// Calls of a run that one thread took, and what they will come to.
 struct Share {
@@ -33,6 +37,10 @@ pub struct Executor {
     cancelled: Vec<(Run, u32)>,
     known: HashSet<TemplateId>,
     pub is_up: bool,
+    /// Values are said to be large, as memory counts.
+    is_measured: bool,
+    /// The call that ends it.
+    deadly: Option<(TaskId, u32)>,
     /// What should never have been asked of an executor.
     pub complaints: Vec<String>,
 }
@@ -50,8 +58,29 @@ pub enum Begun {
 }
 
 impl Executor {
-    pub fn new(kind: TemplateKind, nthreads: u32) -> Executor {
-        Executor { kind, nthreads, ..Executor::default() }
+    pub fn new(kind: TemplateKind, nthreads: u32, is_measured: bool) -> Executor {
+        Executor { kind, nthreads, is_measured, ..Executor::default() }
+    }
+
+    /// The calls that run, with their attempts: the first of each share.
+    pub fn running_calls(&self) -> Vec<(TaskId, u32)> {
+        let shares = self.running.iter().filter(|(number, _)| !self.seceded.contains(number));
+        let first = |(_, share): (_, &Share)| {
+            (TaskId::new(share.run.layer, share.run.start), share.attempt)
+        };
+        shares.map(first).chain(self.deadly).collect()
+    }
+
+    /// Memory that is measured of it: live values, and what calls take that take too much.
+    pub fn nbytes(&self) -> u64 {
+        let live: u64 = self.live.values().map(|value| size(*value)).sum();
+        let hogs = self.running.values().filter(|share| share.deed == Deed::Hog).count();
+        live + hogs as u64 * HOG_NBYTES
+    }
+
+    fn encoded(&self, value: i64) -> Value {
+        let nbytes = if self.is_measured { size(value) } else { 8 };
+        Value::Encoded { blob: Blob::from(value.to_le_bytes().to_vec()), nbytes }
     }
 
     /// Calls that run now and do not only wait for others.
@@ -130,7 +159,7 @@ impl Executor {
             None => self.live.get(&task).copied(),
         };
         match found {
-            Some(value) => Ok(encoded(value)),
+            Some(value) => Ok(self.encoded(value)),
             None => {
                 self.complaints.push(format!("{task:?} is to be exported and is not here"));
                 let text = "not here";
@@ -150,7 +179,7 @@ impl Executor {
                 break;
             };
             let most = match deed(calls.template) {
-                Deed::Endless | Deed::Nested => 1,
+                Deed::Endless | Deed::Nested | Deed::Hog => 1,
                 _ => random.between(1, 64) as u32,
             };
             if calls.run.count > most {
@@ -165,6 +194,7 @@ impl Executor {
                 self.complaints.push(format!("{:?} runs in {:?}", calls.run, self.kind));
             }
             if deed(calls.template) == Deed::Poison {
+                self.deadly = Some((TaskId::new(calls.run.layer, calls.run.start), calls.attempt));
                 begun.push(Begun::Dies);
                 break;
             }
@@ -193,6 +223,9 @@ impl Executor {
         for at in 0..calls.run.count {
             let task = TaskId::new(calls.run.layer, calls.run.start + at);
             elapsed_ns += random.below(call_ns) + 1;
+            if deed == Deed::Hog {
+                elapsed_ns += call_ns * 200;
+            }
             let key = || calls.label.of(task.index);
             let of_now =
                 |(run, attempt): &(Run, u32)| run.contains(task) && *attempt == calls.attempt;
@@ -216,9 +249,10 @@ impl Executor {
         let mut inputs = Vec::new();
         let mut arg = 0;
         let is_native = self.kind == TemplateKind::Native;
-        let mut n_objects = 0;
+        let (mut n_objects, mut n_uncut) = (0, 0);
         let mut take = |given: &Given| {
             n_objects += u32::from(matches!(given, Given::Value(Value::Object { .. })));
+            n_uncut += u32::from(has_object(given));
             match self.given(given) {
                 Some(values) => inputs.extend(values),
                 None => {
@@ -243,6 +277,9 @@ impl Executor {
         }
         if is_native && n_objects > 0 {
             self.complaints.push(format!("native {task:?} is given an object"));
+        }
+        if n_uncut > 0 {
+            self.complaints.push(format!("{task:?} is to read parts of an object"));
         }
         (arg, inputs)
     }
@@ -290,9 +327,9 @@ impl Executor {
                 (Err(failure), _) => Outcome::Failed(failure),
                 (Ok(value), Deed::Live) => {
                     self.live.insert(task, value);
-                    Outcome::Live { nbytes: 100 }
+                    Outcome::Live { nbytes: if self.is_measured { size(value) } else { 100 } }
                 }
-                (Ok(value), Deed::Encoded | Deed::Native) => Outcome::Value(encoded(value)),
+                (Ok(value), Deed::Encoded | Deed::Native) => Outcome::Value(self.encoded(value)),
                 (Ok(value), Deed::Object) => {
                     let object: LocalObject = Arc::new(value);
                     Outcome::Value(Value::Object { object: Blob::Local(object), nbytes: 50 })
@@ -308,10 +345,6 @@ impl Executor {
         flush(&mut small, &mut dones, run.end());
         Some(FromExecutor::Done(dones))
     }
-}
-
-fn encoded(value: i64) -> Value {
-    Value::Encoded { blob: Blob::from(value.to_le_bytes().to_vec()), nbytes: 8 }
 }
 
 /// The number that a value of any form stands for.
@@ -346,4 +379,10 @@ fn split_front(calls: &mut ExecutorCalls, count: u32) -> ExecutorCalls {
         }
     }
     front
+}
+
+/// Whether parts are to be cut out of an object, of which nobody but Python knows any bytes.
+fn has_object(given: &Given) -> bool {
+    let Given::Parts { written, .. } = given else { return false };
+    written.iter().any(|written| matches!(written, Written::Whole(Value::Object { .. })))
 }

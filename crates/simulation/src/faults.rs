@@ -1,11 +1,12 @@
 //! What goes wrong: workers come, go, freeze and are cut off, each end hearing of it in its time.
 
+use crate::memory::Disk;
 use crate::random::Random;
 use crate::scenario::{Fault, PlannedFault};
 use crate::world::{Event, Place, WorkerNode, World};
 use rasker_protocol::{FromWorker, Kinds, WorkerHello, WorkerId};
 use rasker_scheduler::Event as SchedulerEvent;
-use rasker_worker::{Event as WorkerEvent, MemoryOptions, Worker, WorkerOptions};
+use rasker_worker::{Event as WorkerEvent, Worker, WorkerOptions};
 use std::collections::BTreeMap;
 
 impl World {
@@ -23,14 +24,13 @@ impl World {
             host: "sim".into(),
             pid: id.0,
             nthreads,
-            memory_limit: 0,
+            memory_limit: self.memory_options().limit_nbytes,
             resources: if has_gpu { vec![("gpu".into(), 1.0)] } else { vec![] },
             python: String::new(),
             runs,
         };
         let shares_objects = self.swarm.objects > 0;
-        // Without a limit the governor rests: its own tests stand in the worker's crate.
-        let memory = MemoryOptions::default();
+        let memory = self.memory_options();
         let options = WorkerOptions {
             nthreads,
             runs: hello.runs,
@@ -57,6 +57,9 @@ impl World {
             frozen_until: 0,
             n_deaths: 0,
             n_blamed: 0,
+            disk: Disk::default(),
+            is_measured: false,
+            is_ticking: false,
         };
         self.workers.insert(id, node);
         let (here, there) = (Place::Worker(id), Place::Scheduler);
@@ -119,6 +122,8 @@ impl World {
     /// Until when whoever an event is for does nothing.
     pub fn frozen_until(&self, event: &Event) -> u64 {
         let (Event::Worker(id, _)
+        | Event::Measures(id)
+        | Event::WorkerTicks(id)
         | Event::Parts(id)
         | Event::Rejoins(id)
         | Event::WorkerTurn(id)

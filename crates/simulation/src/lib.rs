@@ -26,7 +26,7 @@
 //!   (guarded by `scenarios_that_once_failed_pass`).
 //!
 //! Reading order: `swarm`, `scenario`, `oracle`, `executor`, `user`, `acts`, `pages`, `exchanges`,
-//! `world`, `cluster`, `faults`, `rejoin`, `audit`, `shrink`, `marks`, `mutants`; then
+//! `world`, `cluster`, `memory`, `faults`, `rejoin`, `audit`, `shrink`, `marks`, `mutants`; then
 //! `fuzz`, which tells single machines anything.
 
 mod acts;
@@ -37,6 +37,7 @@ mod executor;
 mod faults;
 pub mod fuzz;
 pub mod marks;
+mod memory;
 pub mod mutants;
 mod oracle;
 mod pages;
@@ -163,6 +164,9 @@ fn nothing_is_left(world: &World) -> Result<(), String> {
     if world.scheduler.n_tasks() > 0 {
         return Err(format!("the scheduler still has {} tasks", world.scheduler.n_tasks()));
     }
+    if world.scheduler.n_errands() > 0 {
+        return Err(format!("{} errands never end (28)", world.scheduler.n_errands()));
+    }
     for user in &world.users {
         if user.client.n_pending() > 0 || user.actions.iter().any(|a| matches!(a, Action::Send(_)))
         {
@@ -172,6 +176,9 @@ fn nothing_is_left(world: &World) -> Result<(), String> {
     for (id, node) in world.workers.iter().filter(|(_, node)| node.is_there) {
         if !node.machine.is_idle() {
             return Err(format!("{id:?} is not idle: {}", node.machine.leftovers()));
+        }
+        if !node.disk.is_empty() {
+            return Err(format!("{id:?} has left records on its disk (11)"));
         }
         if let Some(executor) = node.executors.values().find(|executor| !executor.is_empty()) {
             return Err(format!("an executor of {id:?} still has {}", executor.leftovers()));

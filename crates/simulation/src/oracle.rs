@@ -2,6 +2,7 @@
 //! have instead.
 
 use crate::exchanges::part_of;
+use crate::memory::size;
 use crate::random::mix;
 use rasker_graph::{PartRange, TemplateId, TemplateKind};
 use rasker_protocol::{Failure, FailureKind};
@@ -28,9 +29,11 @@ pub enum Deed {
     Nested,
     /// Runs natively.
     Native,
+    /// Takes more memory than there is, for a while.
+    Hog,
 }
 
-const DEEDS: [Deed; 10] = [
+const DEEDS: [Deed; 11] = [
     Deed::Small,
     Deed::Live,
     Deed::Encoded,
@@ -41,6 +44,7 @@ const DEEDS: [Deed; 10] = [
     Deed::Endless,
     Deed::Nested,
     Deed::Native,
+    Deed::Hog,
 ];
 
 /// Functions of each kind.
@@ -76,6 +80,7 @@ struct Node {
     is_cancelled: bool,
     is_retried: bool,
     is_poison: bool,
+    is_hog: bool,
     /// It, or what it reads, runs until it is cancelled.
     is_endless: bool,
 }
@@ -85,6 +90,11 @@ pub struct Oracle {
     nodes: Vec<Node>,
     pub n_deaths: u32,
     pub n_losses: u32,
+    /// Values that a disk did not take.
+    pub n_refusals: u32,
+    /// There are limits to memory, bytes; how much a disk may hold is limited too.
+    pub limit_nbytes: u64,
+    pub has_quota: bool,
     is_restarted: bool,
 }
 
@@ -104,6 +114,7 @@ impl Oracle {
             is_cancelled: false,
             is_retried: false,
             is_poison: deed == Deed::Poison,
+            is_hog: deed == Deed::Hog,
             is_endless,
         })
     }
@@ -142,6 +153,7 @@ impl Oracle {
             is_cancelled: false,
             is_retried: false,
             is_poison: false,
+            is_hog: false,
             is_endless: false,
         }
     }
@@ -234,7 +246,13 @@ impl Oracle {
                     let is_gone = n > 0 || node.is_cancelled || is_retried;
                     node.may_be_missing || self.is_restarted || (node.is_scattered && is_gone)
                 }
-                FailureKind::Unpicklable | FailureKind::OutOfMemory => false,
+                FailureKind::OutOfMemory => {
+                    let inputs: u64 = node.inputs.iter().map(|i| size(self.value(*i))).sum();
+                    let is_too_much = self.limit_nbytes > 0 && inputs > self.limit_nbytes;
+                    let is_stuck = self.n_refusals > 0 || self.has_quota;
+                    node.is_hog || is_too_much || (is_stuck && self.limit_nbytes > 0)
+                }
+                FailureKind::Unpicklable => false,
             };
             if is_excused {
                 return None;

@@ -43,6 +43,8 @@ impl World {
                 return None;
             }
             Event::Worker(id, event) => Event::Worker(self.now_called(id), event),
+            Event::Measures(id) => Event::Measures(self.now_called(id)),
+            Event::WorkerTicks(id) => Event::WorkerTicks(self.now_called(id)),
             Event::WorkerTurn(id) => Event::WorkerTurn(self.now_called(id)),
             Event::Executor(id, executor, message) => {
                 Event::Executor(self.now_called(id), executor, message)
@@ -51,8 +53,9 @@ impl World {
             Event::ShareEnds(id, executor, share) => {
                 Event::ShareEnds(self.now_called(id), executor, share)
             }
-            Event::NestedLooks { worker, executor, share, user } => {
-                Event::NestedLooks { worker: self.now_called(worker), executor, share, user }
+            Event::NestedLooks { worker, executor, share, user, pause } => {
+                let worker = self.now_called(worker);
+                Event::NestedLooks { worker, executor, share, user, pause }
             }
             other => other,
         })
@@ -88,8 +91,8 @@ impl World {
         if !is_dismissed && !matches!(message, ToWorker::Close { .. }) {
             return;
         }
-        let others = self.workers.iter().filter(|(other, node)| **other != id && node.is_counted);
-        let is_last = others.count() == 0;
+        let is_other = |other: &&WorkerId| **other != id && self.scheduler.takes_work(**other);
+        let is_last = !self.workers.keys().any(|other| is_other(&other));
         let Some(node) = self.workers.get_mut(&id) else { return };
         node.is_counted = false;
         node.comes_back |= is_dismissed;

@@ -55,6 +55,12 @@ knobs! {
     rejoin,
     /// What runs natively, and percent of workers that run only one kind of task.
     native, lacking, exchange,
+    /// Whether readers are spread over those that are about to have a value.
+    spread,
+    /// A worker's limit to memory, in units of large values; percent of writes that find the disk
+    /// full, and of reads that find a damaged record; what a disk may hold, in small units; calls
+    /// that take too much.
+    memory, disk_full, damage, quota, hog,
 }
 
 impl Swarm {
@@ -77,10 +83,8 @@ impl Swarm {
             call_ns: *random.pick(&[2_000, 500_000, 10_000_000]),
             ..Swarm::default()
         };
-        let mut on = |percent: u64, most: u64| match random.chance(percent) {
-            true => random.between(1, most),
-            false => 0,
-        };
+        let mut on =
+            |percent, most| if random.chance(percent) { random.between(1, most) } else { 0 };
         swarm.slow = on(25, 40);
         swarm.live = on(70, 4);
         swarm.encoded = on(40, 2);
@@ -132,6 +136,33 @@ impl Swarm {
         swarm.native = on(40, 3);
         swarm.lacking = on(40, 60);
         swarm.exchange = on(45, 4);
+        swarm.spread = on(50, 1);
+        swarm.limit_memory(random, faults);
         swarm
+    }
+
+    fn limit_memory(&mut self, random: &mut Random, faults: bool) {
+        let mut on = |percent: u64, most: u64| match random.chance(percent) {
+            true => random.between(1, most),
+            false => 0,
+        };
+        // The largest value is a twelfth of the limit at most: no call is to fail for it.
+        self.memory = on(35, 18);
+        if self.memory == 0 {
+            return;
+        }
+        self.memory += 12;
+        if faults {
+            self.disk_full = on(25, 40);
+            self.damage = on(25, 40);
+            // Data that fits nowhere makes calls wait for a minute each: too long to look at.
+            self.quota = on(10, 20) * 200;
+            if self.nested > 0 {
+                // A call that waits for tasks of its own runs, and so nothing else is let through
+                // where neither memory nor disk has room: known, and not solved yet.
+                self.quota = 0;
+            }
+            self.hog = on(25, 3);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::audit::Ledger;
 use crate::executor::Executor;
+use crate::memory::Disk;
 use crate::oracle::Oracle;
 use crate::random::{Random, mix};
 use crate::scenario::{Act, PlannedAct, PlannedFault, Scenario};
@@ -55,6 +56,9 @@ pub(crate) enum Event {
     /// A worker finds that its scheduler is lost, and is let in again.
     Parts(WorkerId),
     Rejoins(WorkerId),
+    /// Somebody looks how much memory a worker uses; it says how it is.
+    Measures(WorkerId),
+    WorkerTicks(WorkerId),
     /// The scheduler looks who is silent, and workers say how they are; so often from then on.
     Ticks(u32),
     /// A call that submitted tasks of its own looks whether they are done.
@@ -63,6 +67,8 @@ pub(crate) enum Event {
         executor: ExecutorId,
         share: u64,
         user: usize,
+        /// Looked last so long after the time before, ns.
+        pause: u64,
     },
 }
 
@@ -102,6 +108,10 @@ pub(crate) struct WorkerNode {
     /// Executors that died here, and calls that were blamed for it.
     pub n_deaths: u32,
     pub n_blamed: u32,
+    pub disk: Disk,
+    /// It is to be measured, or ticks, before long.
+    pub is_measured: bool,
+    pub is_ticking: bool,
 }
 
 pub(crate) struct World {
@@ -137,10 +147,13 @@ pub(crate) struct World {
     n_deferred: u64,
     pub n_scheduler_events: u64,
     pub is_healed: bool,
+    /// How often workers looked at their memory.
+    pub n_looks: u64,
 }
 
 impl World {
     pub fn new(scenario: &Scenario, options: &Options) -> World {
+        let world_spreads = scenario.swarm.spread > 0;
         let mut world = World {
             random: scenario.random(),
             swarm: scenario.swarm.clone(),
@@ -154,6 +167,7 @@ impl World {
             scheduler: Scheduler::new(SchedulerOptions {
                 suspect_after_ns: 2_000_000_000,
                 lost_after_ns: 5_000_000_000,
+                spread_nbytes: if world_spreads { 1 } else { u64::MAX },
                 ..SchedulerOptions::default()
             }),
             is_turn_due: false,
@@ -176,7 +190,10 @@ impl World {
             n_deferred: 0,
             n_scheduler_events: 0,
             is_healed: false,
+            n_looks: 0,
         };
+        world.oracle.limit_nbytes = world.memory_options().limit_nbytes;
+        world.oracle.has_quota = world.swarm.quota > 0;
         for slot in 0..world.swarm.n_workers as u32 {
             world.worker_joins(None, slot);
         }
@@ -329,8 +346,10 @@ impl World {
             Event::Parts(worker) => self.worker_parts(worker),
             Event::Rejoins(worker) => self.worker_rejoins(worker),
             Event::Ticks(left) => self.ticks(left),
-            Event::NestedLooks { worker, executor, share, user } => {
-                self.nested_looks(worker, executor, share, user);
+            Event::Measures(worker) => self.measures(worker),
+            Event::WorkerTicks(worker) => self.worker_ticks(worker),
+            Event::NestedLooks { worker, executor, share, user, pause } => {
+                self.nested_looks((worker, executor, share), user, pause);
             }
         }
         Ok(())

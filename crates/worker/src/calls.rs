@@ -25,10 +25,6 @@ impl Worker {
         if !self.options.runs.has(kind) {
             return self.refuse(&calls, format!("it was given to a worker that runs no {kind:?}"));
         }
-        if kind == TemplateKind::Python && !calls.reads.is_empty() {
-            let why = "an exchange is read by native tasks only, until Python can read parts";
-            return self.refuse(&calls, why.to_owned());
-        }
         if self.labels.len() > 4096 {
             self.labels.pop_first();
         }
@@ -98,9 +94,9 @@ impl Worker {
             read.sort_unstable();
             read.dedup();
             let inputs = read.into_iter().filter(|input| gone.contains(input));
-            let inputs = inputs.filter_map(|input| Some((input, sources.find(input)?)));
+            let holder = |input| sources.find(input).unwrap_or(WorkerId::NOBODY);
+            let inputs = inputs.map(|input| (input, holder(input))).collect();
             let task = TaskId::new(calls.run.layer, index);
-            let inputs = inputs.collect();
             if !mutant("missing-input-not-told") {
                 self.progress.push(Progress::Missing { task, attempt: calls.attempt, inputs });
             }
@@ -204,17 +200,54 @@ impl Worker {
             return;
         };
         self.governor.count_pieces(given.pieces_nbytes, false);
-        let executor = self.executor_mut(id).expect("just seen");
-        if attempt > 0 && !matches!(outcome, Outcome::Live { .. }) {
-            // Nothing of an earlier attempt is to stay.
-            run.tasks().for_each(|task| executor.drop_value(task));
-        }
         self.governor.has_ended = true;
         self.observe(given.template, run.count, elapsed_ns);
+        if given.cancelled.is_empty() || self.is_parted {
+            let done = Done { run, attempt, elapsed_ns, outcome };
+            return self.on_outcome(id, done, given.is_cancelled);
+        }
+        // Of what was cancelled nobody hears. A copy may be here or on its way, which the
+        // scheduler knows: the result must not take its place.
+        sometimes("a call ended that had been cancelled");
+        let mut rest = vec![run];
+        for cancelled in &given.cancelled {
+            rest = rest.into_iter().flat_map(|part| part.without(*cancelled)).collect();
+        }
+        if attempt > 0 || matches!(outcome, Outcome::Live { .. }) {
+            let is_void = |task: &TaskId| !rest.iter().any(|part| part.contains(*task));
+            run.tasks().filter(is_void).for_each(|task| self.drop_result(id, task));
+        }
+        for part in rest {
+            let outcome = match &outcome {
+                Outcome::Values(column) if column.len() == run.count => {
+                    Outcome::Values(column.slice(part.start - run.start, part.count))
+                }
+                Outcome::Value(value) if value.fits(run.count) => {
+                    Outcome::Value(value.slice(part.start - run.start, part.count))
+                }
+                other => other.clone(),
+            };
+            let elapsed_ns = elapsed_ns / u64::from(run.count) * u64::from(part.count);
+            self.on_outcome(id, Done { run: part, attempt, elapsed_ns, outcome }, true);
+        }
+    }
+
+    fn on_outcome(&mut self, id: ExecutorId, done: Done, is_cancelled: bool) {
+        let Done { run, attempt, elapsed_ns, outcome } = done;
+        match outcome {
+            _ if attempt == 0 => {}
+            Outcome::Live { .. } => {}
+            Outcome::Failed(_) => run.tasks().for_each(|task| self.drop_result(id, task)),
+            // Nothing of an earlier attempt is to stay.
+            _ => {
+                let executor = self.executor_mut(id).expect("just seen");
+                run.tasks().for_each(|task| executor.drop_value(task));
+            }
+        }
         let (form, values) = match outcome {
             Outcome::Failed(failure) => {
-                let is_cancelled = failure.kind == FailureKind::Cancelled;
-                self.progress.push(if is_cancelled && !given.is_cancelled {
+                let was_cancelled = failure.kind == FailureKind::Cancelled;
+                self.progress.push(if was_cancelled && !is_cancelled {
                     // Nobody here cancelled it: the scheduler is to decide anew.
                     Progress::Retracted { run, attempt }
                 } else {
@@ -263,6 +296,18 @@ impl Worker {
         }
     }
 
+    /// What an executor has of a call that came to nothing is dropped; but for the value of an
+    /// earlier attempt that is held, and for that of a later one that it is to run still.
+    fn drop_result(&mut self, id: ExecutorId, task: TaskId) {
+        let is_held =
+            matches!(self.held.get(task), Some(Form::Live { executor, .. }) if executor == id);
+        let executor = self.executor_mut(id).expect("just seen");
+        let is_to_come = executor.given.iter().any(|given| given.run.contains(task));
+        if !is_held && !is_to_come {
+            executor.drop_value(task);
+        }
+    }
+
     fn observe(&mut self, template: rasker_graph::TemplateId, count: u32, elapsed_ns: u64) {
         let seen = (elapsed_ns as f64 / f64::from(count)).max(50.0);
         let known = self.durations.entry(template).or_insert(seen);
@@ -302,15 +347,16 @@ impl Worker {
         executor.recalling = false;
         let (mut back, mut pieces_nbytes) = (Vec::new(), 0);
         for (run, attempt) in runs {
-            if let Some(given) = executor.take(run, attempt) {
-                pieces_nbytes += given.pieces_nbytes;
-                if attempt > 0 {
-                    // It was to take the place of an earlier value, which nobody drops else.
-                    run.tasks().for_each(|task| executor.drop_value(task));
-                }
-                sometimes("calls came back from an executor");
-                back.push(Progress::Retracted { run, attempt });
+            let Some(given) = self.executor_mut(id).expect("just seen").take(run, attempt) else {
+                continue;
+            };
+            pieces_nbytes += given.pieces_nbytes;
+            if attempt > 0 {
+                // It was to take the place of an earlier value, which nobody drops else.
+                run.tasks().for_each(|task| self.drop_result(id, task));
             }
+            sometimes("calls came back from an executor");
+            back.push(Progress::Retracted { run, attempt });
         }
         self.governor.count_pieces(pieces_nbytes, false);
         self.progress.extend(back);
@@ -339,9 +385,12 @@ impl Worker {
         for executor in &mut self.executors {
             let mut is_given = false;
             for given in &mut executor.given {
-                if given.attempt == attempt && given.run.intersect(run).is_some() {
+                if given.attempt == attempt
+                    && let Some(both) = given.run.intersect(run)
+                {
                     sometimes("a call was cancelled while an executor had it");
                     given.is_cancelled = true;
+                    given.cancelled.push(both);
                     is_given = true;
                 }
             }

@@ -19,6 +19,8 @@ pub(crate) struct Given {
     pub attempt: u32,
     pub template: TemplateId,
     pub is_cancelled: bool,
+    /// What of it nobody wants to hear of any more.
+    pub cancelled: SmallVec<[Run; 1]>,
     /// Live and large values that the calls read.
     pub reads: SmallVec<[TaskId; 2]>,
     /// Pieces of exchanges that the call reads, bytes.
@@ -126,8 +128,8 @@ impl Executor {
         // The value of this attempt takes the place of an earlier one that is still read.
         self.dropped.retain(|task| !(calls.run.contains(*task) && self.pins.contains_key(task)));
         let (run, attempt, template) = (calls.run, calls.attempt, calls.template);
-        let is_cancelled = false;
-        let given = Given { run, attempt, template, is_cancelled, reads, pieces_nbytes };
+        let (is_cancelled, cancelled) = (false, SmallVec::new());
+        let given = Given { run, attempt, template, is_cancelled, cancelled, reads, pieces_nbytes };
         self.given.push_back(given);
         self.calls.push(calls);
     }

@@ -108,8 +108,7 @@ impl Worker {
         if !absent.is_empty() {
             missing.extend(absent.live.iter().copied());
             let inputs = calls.dependencies(calls.run.start).into_iter();
-            let is_live = |task: &TaskId| !matches!(self.held.get(*task), Some(Form::Value(_)));
-            missing.extend(inputs.filter(is_live));
+            missing.extend(inputs.filter(|task| self.at_hand(*task, id).is_none()));
             return self.wait_for_exports(calls, missing, absent);
         }
         let (work, reads, pieces_nbytes) = self.work_for(&calls, id, &mut missing);
@@ -192,19 +191,21 @@ impl Worker {
     /// An input as an executor can take it; `missing` gets those that live in another one, and
     /// those that went away meanwhile.
     fn given(&self, task: TaskId, executor: ExecutorId, missing: &mut Tasks) -> Given {
+        self.at_hand(task, executor).unwrap_or_else(|| {
+            missing.insert(task);
+            Given::Live(task)
+        })
+    }
+
+    /// An input as an executor can take it; none if it is elsewhere or in another form.
+    fn at_hand(&self, task: TaskId, executor: ExecutorId) -> Option<Given> {
         let is_native =
             self.executors.iter().any(|e| e.id == executor && e.kind == TemplateKind::Native);
         match self.held.get(task) {
-            Some(Form::Live { executor: e, .. }) if e == executor => Given::Live(task),
-            Some(Form::Value(Value::Object { .. })) if is_native => {
-                missing.insert(task);
-                Given::Live(task)
-            }
-            Some(Form::Value(value)) => Given::Value(value),
-            _ => {
-                missing.insert(task);
-                Given::Live(task)
-            }
+            Some(Form::Live { executor: e, .. }) if e == executor => Some(Given::Live(task)),
+            Some(Form::Value(Value::Object { .. })) if is_native => None,
+            Some(Form::Value(value)) => Some(Given::Value(value)),
+            _ => None,
         }
     }
 

@@ -11,7 +11,10 @@ impl Worker {
         for (number, waiting) in &self.waiting {
             for input in &waiting.missing {
                 let listed = self.wanted_by.get(input).is_some_and(|by| by.contains(number));
-                let comes = self.fetching.contains_key(input) || self.exporting.contains(input);
+                let comes = self.fetching.contains_key(input)
+                    || self.exporting.contains(input)
+                    || self.governor.brings(*input)
+                    || self.unread.contains(input);
                 if !listed || !comes {
                     wrong.push(format!("a call waits for {input:?}, which nobody brings (28)"));
                 }
@@ -35,6 +38,7 @@ impl Worker {
                 }
             }
         }
+        wrong.extend(self.governor.audit());
         wrong
     }
 

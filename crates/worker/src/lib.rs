@@ -34,6 +34,8 @@
 //!   there are threads (guarded by `native_calls_and_others_share_the_slots`).
 //! - A reader's parts are asked for once of each holder, and come in the order of the writers
 //!   (guarded by `parts_are_asked_for_once_of_each_holder_and_given_in_order`).
+//! - No call reads parts of an object or of a live value: they become bytes before (guarded by
+//!   `parts_of_live_values_and_objects_become_bytes_before_a_python_call_reads_them`).
 //! - Of a spilled value nothing is read but the parts that are asked for
 //!   (guarded by `parts_of_a_spilled_value_are_read_and_nothing_else_of_it`).
 //!

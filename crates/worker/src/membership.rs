@@ -39,12 +39,15 @@ impl Worker {
         lost.sort_unstable();
         for task in lost {
             self.fetching.remove(&task);
-            self.not_fetched(task);
+            self.not_fetched(task, out);
         }
     }
 
     /// A value could not be had: the calls that wait for it are given back.
-    pub(crate) fn not_fetched(&mut self, task: TaskId) {
+    pub(crate) fn not_fetched(&mut self, task: TaskId, out: &mut Vec<Action>) {
+        if !mutant("parked-reader-forgotten") {
+            self.answer_requests(task, &Ok(None), out);
+        }
         if self.copying.remove(&task) {
             self.progress.push(Progress::NotCopied { runs: vec![task.run()] });
         }
@@ -53,14 +56,18 @@ impl Worker {
 
     /// The scheduler is lost: its calls are void, the values stay. What runs goes on to its end,
     /// as nothing can stop it.
-    pub(crate) fn part(&mut self) {
+    pub(crate) fn part(&mut self, out: &mut Vec<Action>) {
         self.is_parted = true;
         self.ready.clear();
         let numbers: Vec<u64> = self.waiting.keys().copied().collect();
         for number in numbers {
             self.waits_no_more(number);
         }
-        self.fetching.clear();
+        let mut coming: Vec<TaskId> = self.fetching.drain().map(|(task, _)| task).collect();
+        coming.sort_unstable();
+        for task in coming {
+            self.answer_requests(task, &Ok(None), out);
+        }
         self.to_fetch.clear();
         self.forget_exchanges();
         self.copying.clear();
@@ -69,6 +76,7 @@ impl Worker {
             let mut runs = Vec::new();
             for given in &mut executor.given {
                 given.is_cancelled = true;
+                given.cancelled.push(given.run);
                 runs.push((given.run, given.attempt));
             }
             if !runs.is_empty() {

@@ -97,6 +97,8 @@ impl Worker {
                         continue;
                     }
                     match self.held.get(writer) {
+                        Some(Form::Value(Value::Object { .. }))
+                            if mutant("parts-of-object-given") => {}
                         Some(Form::Value(Value::Object { .. }) | Form::Live { .. }) => {
                             absent.live.push(writer);
                         }
@@ -158,8 +160,7 @@ impl Worker {
             sometimes("a call named an exchange that its worker did not know");
         }
         let task = TaskId::new(calls.run.layer, calls.run.start);
-        let nobody = WorkerId(u32::MAX);
-        let unknown = absent.unknown.iter().map(|exchange| (*exchange, nobody));
+        let unknown = absent.unknown.iter().map(|exchange| (*exchange, WorkerId::NOBODY));
         let mut inputs: Vec<_> = unknown.chain(absent.gone.iter().copied()).collect();
         inputs.sort_unstable();
         inputs.dedup();

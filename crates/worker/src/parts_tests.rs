@@ -202,3 +202,52 @@ fn memory_that_native_calls_reserve_makes_values_leave() {
     assert!(actions.iter().any(|a| matches!(a, Action::Spill { .. })), "{actions:?}");
     assert_eq!(worker.used_by_others(), 40 * MIB);
 }
+
+#[test]
+fn parts_of_live_values_and_objects_become_bytes_before_a_python_call_reads_them() {
+    for shares_objects in [false, true] {
+        let mut worker = worker(0, shares_objects);
+        let object = Value::Object { object: Blob::Local(Arc::new(7u8)), nbytes: 8 };
+        match shares_objects {
+            true => {
+                let message = ToHolder::Put { id: 1, values: vec![(task(0), object.clone())] };
+                after(&mut worker, Event::Request { reader: ReaderId(1), local: true, message });
+            }
+            false => live(&mut worker, 0),
+        }
+        // Another input that lives in the same executor stays there.
+        live(&mut worker, 7);
+        put(&mut worker, 2, 100);
+        let parts = PartRange::one(7);
+        let reads = Calls { template: TemplateId(1), ..call(&[task(50), task(7)], &[(0, parts)]) };
+        compute(&mut worker, reads);
+        let pieces = vec![piece(1, parts, 6), piece(3, parts, 5)];
+        let actions = after(&mut worker, Event::Pieces { request: 1, pieces });
+        let export = ToExecutor::Export(vec![(task(0), shares_objects.then_some(object))]);
+        assert_eq!(actions, [Action::ToExecutor(PYTHON, export)]);
+        let message = FromExecutor::Exported { task: task(0), value: Ok(Some(value(8))) };
+        let actions = after(&mut worker, Event::FromExecutor { executor: PYTHON, message });
+        let [(PYTHON, ExecutorWork::One { given, .. })] = &given(&actions)[..] else {
+            panic!("the call was not given: {actions:?}")
+        };
+        let Given::Parts { written, .. } = &given[0] else { panic!("{given:?}") };
+        assert_eq!((&written[0], written.len()), (&Written::Whole(value(8)), 4));
+        assert_eq!(given[1], Given::Live(task(7)));
+    }
+}
+
+/// Has a task run in the executor of Python, where its value stays.
+fn live(worker: &mut Worker, index: u32) {
+    let calls = Calls { run: task(index).run(), template: TemplateId(1), ..call(&[], &[]) };
+    let message = ToWorker::Compute {
+        templates: vec![],
+        calls: vec![calls],
+        peers: vec![],
+        exchanges: vec![],
+    };
+    after(worker, Event::FromScheduler(message));
+    let outcome = Outcome::Live { nbytes: 8 };
+    let done = Done { run: task(index).run(), attempt: 0, elapsed_ns: 1, outcome };
+    let message = FromExecutor::Done(vec![done]);
+    after(worker, Event::FromExecutor { executor: PYTHON, message });
+}

@@ -6,6 +6,7 @@ use crate::held::Form;
 use crate::worker::Worker;
 use hashbrown::HashSet;
 use rasker_graph::{Run, TaskId};
+use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{
     Calls, ExecutorId, Failure, FailureKind, FromWorker, Progress, ToExecutor, Value,
 };
@@ -64,7 +65,12 @@ impl Worker {
             return;
         }
         self.governor.abandon_writing(task);
-        if let Some(record) = self.governor.leave(task) {
+        if self.governor.brings(task) && !mutant("reader-of-freed-value-forgotten") {
+            self.unread.push(task);
+        }
+        if let Some(record) = self.governor.leave(task)
+            && !mutant("record-not-forgotten")
+        {
             self.forgotten.push(record);
         }
     }
@@ -72,6 +78,11 @@ impl Worker {
     /// Makes room if there is too little, and reads back what calls wait for.
     pub(crate) fn govern(&mut self, out: &mut Vec<Action>) {
         out.extend(self.forgotten.drain(..).map(|record| Action::Forget { record }));
+        for task in std::mem::take(&mut self.unread) {
+            sometimes("a value was let go of before it was back from the disk");
+            self.answer_requests(task, &Ok(None), out);
+            self.arrived(task, self.held.contains(task));
+        }
         if !self.governor.is_on() {
             return;
         }
@@ -208,10 +219,16 @@ impl Worker {
         match self.governor.end_record(record, nbytes, is_whole) {
             None if is_whole => out.push(Action::Forget { record }),
             None => {}
-            Some(task) if !is_whole || self.is_in_use(task) => {
+            Some(task)
+                if self.is_in_use(task) || (!is_whole && !mutant("unwritten-value-dropped")) =>
+            {
+                sometimes("a value was needed while it left");
                 self.governor.set(task, Stage::Here);
             }
-            Some(task) => self.is_away(task),
+            Some(task) => {
+                sometimes("a value left for the disk");
+                self.is_away(task);
+            }
         }
     }
 
@@ -285,8 +302,11 @@ impl Worker {
                         "a spilled value is lost ({n} so far): {reason}"
                     )));
                 }
+                sometimes("a spilled value was lost");
                 self.let_go(task.run());
-                self.progress.push(Progress::Dropped { runs: vec![task.run()] });
+                if !mutant("damaged-record-not-told") {
+                    self.progress.push(Progress::Dropped { runs: vec![task.run()] });
+                }
                 None
             }
         };
@@ -345,6 +365,7 @@ impl Worker {
             let what = if is_paused { "pauses" } else { "goes on" };
             out.push(Action::Log(format!("{what}: {used} MiB of {limit} MiB are in use")));
             if is_paused {
+                sometimes("a worker was paused for its memory");
                 self.trim(out);
             }
         }

@@ -129,7 +129,7 @@ fn a_call_without_inputs_is_given_back() {
         |index, inputs| [Progress::Missing { task: TaskId::new(LAYER, index), attempt: 0, inputs }];
     // Nobody said where the input is.
     let told = progress(compute(&mut worker, vec![reader(run(0, 1), input)]));
-    assert_eq!(told, missing(0, vec![]));
+    assert_eq!(told, missing(0, vec![(input, WorkerId::NOBODY)]));
     // It is not where it was said to be.
     let mut calls = reader(run(1, 1), input);
     calls.sources.push(Source { run: input.run(), worker: PEER, nbytes: 8 });

@@ -9,7 +9,12 @@ use rasker_protocol::{Failure, FromHolder, Progress, ToHolder, Value, WorkerId};
 use std::sync::Arc;
 
 impl Worker {
-    pub(crate) fn on_fetched(&mut self, from: WorkerId, values: Vec<(TaskId, Option<Value>)>) {
+    pub(crate) fn on_fetched(
+        &mut self,
+        from: WorkerId,
+        values: Vec<(TaskId, Option<Value>)>,
+        out: &mut Vec<Action>,
+    ) {
         for (task, value) in values {
             // It may have been sent for elsewhere since.
             if self.fetching.get(&task) != Some(&from) {
@@ -24,7 +29,9 @@ impl Worker {
             if !wanted && !is_copy {
                 sometimes("an input came that nobody wanted any more");
             }
-            if let Some(value) = value.filter(|value| value.fits(1))
+            let value = value.filter(|value| value.fits(1));
+            self.answer_requests(task, &Ok(value.clone()), out);
+            if let Some(value) = value
                 && (wanted || is_copy)
             {
                 self.copying.remove(&task);
@@ -35,7 +42,7 @@ impl Worker {
                 }
                 self.arrived(task, true);
             } else {
-                self.not_fetched(task);
+                self.not_fetched(task, out);
             }
         }
     }
@@ -72,6 +79,11 @@ impl Worker {
         self.n_requests += 1;
         for &task in tasks {
             match self.held.get(task) {
+                // It is on its way here, and the reader was sent to get it from here.
+                None if self.fetching.contains_key(&task) => {
+                    request.left += 1;
+                    self.requests_for.entry(task).or_default().push(number);
+                }
                 None => request.values.push((task, Ok(None))),
                 Some(Form::Live { executor, .. }) => {
                     request.left += 1;

@@ -106,6 +106,8 @@ pub struct Worker {
     pub(crate) to_restore: VecDeque<TaskId>,
     /// Records on disk that are to go.
     pub(crate) forgotten: Vec<u64>,
+    /// Values that were to be read back and were let go of: who waits for them is to hear of it.
+    pub(crate) unread: Vec<TaskId>,
     /// The executor that is being ended for its memory.
     pub(crate) doomed: Option<Doom>,
 }
@@ -116,6 +118,7 @@ impl Worker {
             governor: Governor::new(options.memory),
             to_restore: VecDeque::new(),
             forgotten: Vec::new(),
+            unread: Vec::new(),
             doomed: None,
             options,
             held: Held::default(),
@@ -182,7 +185,7 @@ impl Worker {
             Event::ReaderLeft { reader } => {
                 self.requests.retain(|_, request| request.reader != reader);
             }
-            Event::Fetched { worker, values } => self.on_fetched(worker, values),
+            Event::Fetched { worker, values } => self.on_fetched(worker, values, out),
             Event::Pieces { request, pieces } => self.on_pieces(request, pieces, out),
             Event::Spilled { record, nbytes, result } => {
                 self.on_spilled(record, nbytes, result, out)
@@ -197,7 +200,7 @@ impl Worker {
                 let status = self.status(if is_on { used } else { memory_nbytes });
                 out.push(Action::ToScheduler(FromWorker::Status(status)));
             }
-            Event::SchedulerLost => self.part(),
+            Event::SchedulerLost => self.part(out),
             Event::Joined { is_same_epoch } => self.rejoin(is_same_epoch, out),
             Event::Turn => self.turn(out),
         }
@@ -297,6 +300,7 @@ impl Worker {
     pub(crate) fn restart(&mut self, out: &mut Vec<Action>) {
         self.forgotten.extend(self.governor.clear());
         self.to_restore.clear();
+        self.unread.clear();
         self.held.clear();
         self.templates.clear();
         self.ready.clear();
@@ -379,6 +383,11 @@ impl Worker {
         self.executors.iter().any(|executor| executor.n_given > 0)
     }
 
+    /// Whether values stay in memory that the disk did not take: time will tell.
+    pub fn waits_for_disk(&self) -> bool {
+        self.governor.trouble.is_some()
+    }
+
     /// Whether memory is to be measured often.
     pub fn wants_measuring(&self) -> bool {
         let governor = &self.governor;
@@ -417,6 +426,7 @@ impl Worker {
             && self.pieces.is_empty()
             && self.parts_requests.is_empty()
             && self.governor.is_empty()
+            && self.governor.pieces_nbytes == 0
             && self.executors.iter().all(|executor| executor.given.is_empty())
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import time as now_s
 from typing import Any
 
 
@@ -54,6 +55,9 @@ def shape(what: str, answer: Any, argument: Any, address: str) -> Any:
         return {name: {"address": name} for name in answer}
     if what == "explain":
         return f"{answer['state']}: {answer['reason']}"
+    if what == "story":
+        now = now_s()
+        return [(*row, {}, cause, now - age) for *row, cause, age in answer]
     if what == "call_stack":
         wanted = None if argument is None else set(_texts(argument))
         found = {}

@@ -152,18 +152,25 @@ class ClientQueries:
         return self._query("events", topic)
 
     def story(self, *keys_or_stimuli: Any, on_error: str = "raise") -> Any:
-        """What has happened to tasks, as the scheduler remembers it.
+        """What has happened to tasks, as far as the scheduler remembers it.
+
+        It remembers some ten thousands of events of all tasks, and those of a task until nobody
+        wants it any more.
 
         Parameters
         ----------
         *keys_or_stimuli : key or future
+        on_error : {'raise', 'ignore'}, default 'raise'
+            For Dask's programs; one scheduler is asked, and what it says is the whole story.
 
         Returns
         -------
-        list
+        list of tuple
+            Key, state before, state after, an empty dict, cause, and seconds since 1970, in the
+            order in which it happened.
         """
         asked = [k.key if isinstance(k, Future) else k for k in keys_or_stimuli]
-        return self._query("story", asked)
+        return self._query("story", asked) if asked else []
 
     def explain(self, key: Any) -> Any:
         """Why a task is not running, in words.

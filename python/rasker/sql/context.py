@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from rasker._native import SqlQuery
+
 _lock = threading.Lock()
 _shared: list[Context] = []
 
@@ -34,11 +36,13 @@ class Context:
     """Tables by name, and statements over them.
 
     Without a client, statements run within this process, on all cores unless `threads` says
-    otherwise. With one they become tasks of its cluster: rows are read, shared out and joined by
-    its workers, without Python. Paths are then looked up both here, when a statement is planned,
-    and on the workers, when it runs. What writes, what calls Python functions and what only lists
-    (``information_schema``, ``EXPLAIN``) runs in this process in any case, and so do window
-    functions with ``FILTER`` or ``IGNORE NULLS``; `Result.to_futures` refuses those.
+    otherwise. With one they become tasks of its cluster: rows are read, shared out, joined and
+    written by its workers, without Python but for the functions of `create_function`. Paths are
+    then looked up both here, when a statement is planned, and on the workers, when it runs. Tables
+    in memory are brought to the workers by the first statement that reads them there. What only
+    lists (``information_schema``, ``EXPLAIN``), Arrow files that are written, and window functions
+    with ``FILTER`` or ``IGNORE NULLS`` run in this process in any case; `Result.to_futures`
+    refuses those.
 
     Parameters
     ----------
@@ -189,8 +193,11 @@ class Context:
         SqlError
             If the text is not SQL, or asks for what is not there.
         """
-        query = self._native.sql(text, _parameters.read(params))
+        query = self._native.sql(text, _parameters.read(params), self._made_by_workers)
         return Result(self._native, query, self._client)
+
+    def _made_by_workers(self, query: SqlQuery) -> Any:
+        return Result(self._native, query, self._client)._made_by_workers()
 
     query = sql
     execute = sql
@@ -207,8 +214,10 @@ class Context:
     ) -> None:
         """Let statements call a Python function; one of that name is replaced.
 
-        It is called with whole columns, within this process: statements that use it run here,
-        also where there is a cluster.
+        It is called with columns: in this process, or where there is a cluster in executors of
+        its workers, which it reaches as any function of a task does. The steps of a statement that
+        do not call it run without Python, as ever. A call whose arguments are constants is made
+        once, in this process. What it raises is raised where the rows are asked for.
 
         Parameters
         ----------
@@ -216,7 +225,8 @@ class Context:
             In lower case, as SQL lowers names without quotes.
         function : callable
             Over `pyarrow.Array`, `pandas.Series` or rows, as `kind` says. It gives a column of as
-            many values, or, as an aggregate, one value for all rows of a group.
+            many values, or, as an aggregate, one value for all rows of a group. Rows come in
+            batches of some thousand; a group comes whole, its rows in any order.
         takes : sequence of type
             Of the arguments: `pyarrow.DataType`, or names such as ``"int64"``, or ``int``,
             ``float``, ``str``, ``bool``.
@@ -242,7 +252,7 @@ class Context:
         """
         from rasker.sql import functions
 
-        call = functions.over_columns(function, kind, functions.data_type(returns), aggregate)
+        call = functions.OverColumns(function, kind, functions.data_type(returns), aggregate)
         self._native.create_function(name, call, functions.schema(takes, returns), aggregate)
 
     def explain(

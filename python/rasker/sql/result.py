@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 _N_SHOWN = 10
 
+# Of a statement whose tables in memory were lost.
+_N_ATTEMPTS = 3
+
 
 class Result:
     """A planned statement: columns are known, rows are made when they are asked for.
@@ -51,20 +54,38 @@ class Result:
     def _table(self) -> Any:
         if self._kept is not None:
             return self._kept
-        futures = self._futures()
-        return self._query.collect() if futures is None else _gathered(self.schema, futures)
+        tables = self._by_workers()
+        return self._query.collect() if tables is None else _one(self.schema, tables)
 
     def _futures(self) -> list[Any] | None:
         """Futures of the rows, in order, if workers are to make them."""
         client = None if self._query.is_done() else self._current()
         if client is None:
             return None
-        from rasker import config
-        from rasker.utils import parse_bytes
+        return self._query.submit(client._session, *_sizes(client))
 
-        whole = int(parse_bytes(config.get("sql.whole-below", "64 MiB")))
-        n_slots = sum(client.nthreads().values()) or 1
-        return self._query.submit(client._session, n_slots, whole)
+    def _by_workers(self) -> list[Any] | None:
+        """What the last tasks give, each a `pyarrow.Table`; `None` if it is to be made here."""
+        from rasker.exceptions import LostError
+
+        for attempt in range(_N_ATTEMPTS):
+            futures = self._futures()
+            if futures is None:
+                return None
+            try:
+                return [future.result() for future in futures]
+            except LostError:
+                # Tables of this process that were lost with workers are brought again.
+                if attempt + 1 == _N_ATTEMPTS:
+                    raise
+                self._query.forget_tables()
+        return None
+
+    def _made_by_workers(self) -> Any:
+        import pyarrow as pa
+
+        tables = self._by_workers()
+        return None if tables is None else pa.concat_tables(tables)
 
     def to_futures(self) -> list[Any]:
         """The rows as futures of `pyarrow.Table`, in order, for Python to go on with.
@@ -101,8 +122,8 @@ class Result:
         if self._kept is not None:
             source = self._kept
         else:
-            futures = self._futures()
-            source = self._query.read() if futures is None else _gathered(self.schema, futures)
+            tables = self._by_workers()
+            source = self._query.read() if tables is None else _one(self.schema, tables)
         return source.__arrow_c_stream__(requested_schema)
 
     def to_arrow(self) -> Any:
@@ -197,9 +218,10 @@ class Result:
         Parameters
         ----------
         path : path or URL
-            Of one file if it has an extension, else of a folder that gets one file per thread.
-            They are written by this process, also where workers make the rows of other results.
-            Files appear when all of them are whole, and none appears if something goes wrong.
+            Of one file if it has an extension, else of a folder that gets one file per thread or
+            task. Where there is a client, workers write them: to a file system that they and this
+            process share, or to a store of objects. Files appear when all of them are whole, and
+            none appears if something goes wrong.
         partition_by : list of str, optional
             Columns whose values become names of folders, ``year=2024/``.
         overwrite, append : bool, optional
@@ -262,18 +284,31 @@ class Result:
         texts = format_options(options)
         if overwrite or append:
             texts["overwrite" if overwrite else "append"] = "true"
-        return self._context.write(self._query, path_text(path), format, texts, partition_by or [])
+
+        def made(query: SqlQuery) -> Any:
+            return Result(self._context, query, self._client)._made_by_workers()
+
+        at = path_text(path)
+        return self._context.write(self._query, at, format, texts, partition_by or [], made)
 
     def explain(self, *, analyze: bool = False, verbose: bool = False) -> str:
         """How it would be run, or with `analyze` how it was: rows and times of each step.
 
+        Where workers make the rows, the plan is that of each stage of tasks, and which stages it
+        reads.
+
         Parameters
         ----------
         analyze : bool, optional
-            Run it and say what each step did.
+            Run it in this process and say what each step did.
         verbose : bool, optional
-            Also how the plan came about.
+            Also how the plan came about; of stages, more of each step.
         """
+        client = None if analyze else self._current()
+        if client is not None:
+            stages = self._query.explain_stages(*_sizes(client), verbose)
+            if stages is not None:
+                return stages
         return self._query.explain(analyze, verbose)
 
     def __repr__(self) -> str:
@@ -293,10 +328,18 @@ class Result:
         return html
 
 
-def _gathered(schema: Any, futures: list[Any]) -> Any:
+def _sizes(client: Any) -> tuple[int, int]:
+    """Tasks that run at once, and bytes below which a query is one task."""
+    from rasker import config
+    from rasker.utils import parse_bytes
+
+    whole = int(parse_bytes(config.get("sql.whole-below", "64 MiB")))
+    return sum(client.nthreads().values()) or 1, whole
+
+
+def _one(schema: Any, tables: list[Any]) -> Any:
     import pyarrow as pa
 
-    tables = [future.result() for future in futures]
     return pa.concat_tables([table.cast(schema) for table in tables])
 
 

@@ -1,11 +1,16 @@
 //! Plans as bytes: DataFusion's own form, and ours for the nodes that it does not know.
 
 use super::TaskInput;
+use super::input::Writers;
+use crate::files::TaskWrite;
+use crate::own_functions::OwnFunction;
 use crate::{EngineError, Kind, Result};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::datasource::sink::DataSinkExec;
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::TaskContext;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
@@ -23,30 +28,37 @@ use datafusion_proto::physical_plan::{
     PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension,
 };
 use datafusion_proto::protobuf;
+use parking_lot::Mutex;
 use prost::Message;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Nodes of ours, and those that DataFusion's form leaves out.
 const INPUT: u8 = 0;
 const RECURSIVE: u8 = 1;
 const WORK_TABLE: u8 = 2;
+const WRITE: u8 = 3;
 
-#[derive(Debug)]
-struct Codec;
+/// Functions of the caller travel by name; those that a plan calls are gathered here.
+#[derive(Debug, Default)]
+struct Codec(Mutex<BTreeMap<String, OwnFunction>>);
 
-pub(super) fn encode(plan: Arc<dyn ExecutionPlan>) -> Result<Vec<u8>> {
-    let bytes = physical_plan_to_bytes_with_extension_codec(plan, &Codec);
+/// A plan as bytes, and the functions of the caller that it calls.
+pub(super) fn encode(plan: Arc<dyn ExecutionPlan>) -> Result<(Vec<u8>, Vec<OwnFunction>)> {
+    let codec = Codec::default();
+    let bytes = physical_plan_to_bytes_with_extension_codec(plan, &codec);
     let bytes = bytes.map_err(|error| {
         let inner = EngineError::from(error);
         // What follows is the whole plan, in the words of a debugger.
         let text = inner.text.split(". Plan: ").next().unwrap_or_default();
         EngineError::new(Kind::Unsupported, format!("a plan that cannot travel: {text}"))
     })?;
-    Ok(bytes.to_vec())
+    let functions = std::mem::take(&mut *codec.0.lock()).into_values().collect();
+    Ok((bytes.to_vec(), functions))
 }
 
 pub(super) fn decode(bytes: &[u8], context: &TaskContext) -> Result<Arc<dyn ExecutionPlan>> {
-    Ok(physical_plan_from_bytes_with_extension_codec(bytes, context, &Codec)?)
+    Ok(physical_plan_from_bytes_with_extension_codec(bytes, context, &Codec::default())?)
 }
 
 type Exprs = protobuf::PhysicalSortExprNodeCollection;
@@ -55,17 +67,18 @@ type Exprs = protobuf::PhysicalSortExprNodeCollection;
 /// order, its constants.
 fn messages(
     node: &TaskInput,
+    codec: &Codec,
     converter: &dyn PhysicalProtoConverterExtension,
 ) -> DfResult<(protobuf::Partitioning, Exprs, Exprs)> {
-    let partitioning = serialize_partitioning(&node.properties().partitioning, &Codec, converter)?;
+    let partitioning = serialize_partitioning(&node.properties().partitioning, codec, converter)?;
     let ordering =
         node.properties().eq_properties.output_ordering().map(|ordering| ordering.to_vec());
     let physical_sort_expr_nodes =
-        serialize_physical_sort_exprs(ordering.into_iter().flatten(), &Codec, converter)?;
+        serialize_physical_sort_exprs(ordering.into_iter().flatten(), codec, converter)?;
     let ordering = Exprs { physical_sort_expr_nodes };
     let constants = node.properties().eq_properties.constants();
     let constants = constants.into_iter().map(|one| PhysicalSortExpr::new_default(one.expr));
-    let physical_sort_expr_nodes = serialize_physical_sort_exprs(constants, &Codec, converter)?;
+    let physical_sort_expr_nodes = serialize_physical_sort_exprs(constants, codec, converter)?;
     Ok((partitioning, ordering, Exprs { physical_sort_expr_nodes }))
 }
 
@@ -73,7 +86,32 @@ fn malformed(what: &str) -> DataFusionError {
     EngineError::new(Kind::Internal, format!("a fragment is damaged: {what}")).into()
 }
 
+impl Codec {
+    /// # Errors
+    ///
+    /// If the plan calls another one of this name: only one would be there where it runs.
+    fn note(&self, function: Option<&OwnFunction>) -> DfResult<()> {
+        let Some(function) = function else { return Ok(()) };
+        let name = &function.signature.name;
+        let mut noted = self.0.lock();
+        let known = noted.entry(name.clone()).or_insert_with(|| function.clone());
+        if known == function {
+            return Ok(());
+        }
+        let text = format!("two functions of the name {name}, one of them in a view");
+        Err(EngineError::new(Kind::Unsupported, text).into())
+    }
+}
+
 impl PhysicalExtensionCodec for Codec {
+    fn try_encode_udf(&self, function: &ScalarUDF, _: &mut Vec<u8>) -> DfResult<()> {
+        self.note(OwnFunction::of_scalar(function))
+    }
+
+    fn try_encode_udaf(&self, function: &AggregateUDF, _: &mut Vec<u8>) -> DfResult<()> {
+        self.note(OwnFunction::of_aggregate(function))
+    }
+
     fn try_encode(
         &self,
         node: Arc<dyn ExecutionPlan>,
@@ -93,14 +131,20 @@ impl PhysicalExtensionCodec for Codec {
             buf.extend(table.name().as_bytes());
             return Ok(());
         }
+        if let Some(write) = node.downcast_ref::<TaskWrite>() {
+            buf.push(WRITE);
+            let sink: Arc<dyn ExecutionPlan> = write.sink().clone();
+            buf.extend(physical_plan_to_bytes_with_extension_codec(sink, self)?);
+            return Ok(());
+        }
         let Some(node) = node.downcast_ref::<TaskInput>() else {
             let text = format!("{} runs in one process only", node.name());
             return Err(EngineError::new(Kind::Unsupported, text).into());
         };
         buf.push(INPUT);
-        let (partitioning, ordering, constants) = messages(node, converter)?;
+        let (partitioning, ordering, constants) = messages(node, self, converter)?;
         buf.extend((node.slot as u32).to_le_bytes());
-        buf.push(u8::from(node.each));
+        buf.push(u8::from(node.writers == Writers::Each));
         write_schema(&node.schema(), buf)?;
         partitioning.encode_length_delimited(buf).map_err(damaged)?;
         ordering.encode_length_delimited(buf).map_err(damaged)?;
@@ -118,6 +162,13 @@ impl PhysicalExtensionCodec for Codec {
         match (*tag, inputs) {
             (INPUT, _) => self.input(rest, context, converter),
             (RECURSIVE, [fixed, recursive]) => recursive_query(rest, fixed, recursive),
+            (WRITE, [input]) => {
+                let sink = physical_plan_from_bytes_with_extension_codec(rest, context, self)?;
+                let Some(sink) = sink.downcast_ref::<DataSinkExec>() else {
+                    return Err(malformed("where rows are written"));
+                };
+                Ok(Arc::new(TaskWrite::new(input.clone(), Arc::new(sink.clone()))))
+            }
             (WORK_TABLE, _) => {
                 let mut rest = rest;
                 let schema = read_schema(&mut rest)?;

@@ -1,7 +1,7 @@
 //! A stage as bytes: sent to each worker once, run by many tasks.
 
 use super::{Stage, codec};
-use crate::{EngineError, Kind, Result};
+use crate::{EngineError, Kind, OwnFunction, Result};
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
 use rasker_io::StoreOptions;
@@ -19,6 +19,9 @@ pub struct Fragment {
     pub(super) stores: Vec<(String, StoreOptions)>,
     /// Rows of a batch.
     pub(super) batch_size: u32,
+    /// Functions of the caller that the plan calls. They do not travel with it, only their names.
+    #[serde(skip)]
+    pub functions: Vec<OwnFunction>,
 }
 
 fn build() -> String {
@@ -27,8 +30,9 @@ fn build() -> String {
 
 impl Fragment {
     pub fn new(stage: &Stage, stores: Vec<(String, StoreOptions)>) -> Result<Fragment> {
-        let plan = codec::encode(stage.plan.clone())?;
-        Ok(Fragment { build: build(), plan, n_parts: stage.n_parts, stores, batch_size: 8192 })
+        let (plan, functions) = codec::encode(stage.plan.clone())?;
+        let n_parts = stage.n_parts;
+        Ok(Fragment { build: build(), plan, n_parts, stores, batch_size: 8192, functions })
     }
 
     pub fn to_bytes(&self) -> Vec<u8> {

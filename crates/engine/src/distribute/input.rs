@@ -1,6 +1,7 @@
 //! The leaf of a fragment: rows that other tasks wrote.
 
 use super::bytes::Decoded;
+use super::narrow::of_one;
 use crate::EngineError;
 use ::bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
@@ -23,12 +24,22 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(crate) struct TaskInputs(pub Vec<Vec<Bytes>>);
 
+/// Whose rows are a partition of a [`TaskInput`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writers {
+    /// Those of all writers, as far as the task was given them.
+    All,
+    /// Each writer's own.
+    Each,
+    /// Those of one writer are the only partition.
+    One(usize),
+}
+
 /// Reads a slot of the [`TaskInputs`] that the task's context carries.
 #[derive(Clone, Debug)]
 pub(crate) struct TaskInput {
     pub slot: usize,
-    /// Each writer is a partition of its own; else all are one, or the part of the task's number.
-    pub each: bool,
+    pub writers: Writers,
     properties: Arc<PlanProperties>,
 }
 
@@ -53,12 +64,23 @@ impl TaskInput {
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        Ok(TaskInput { slot, each: false, properties: Arc::new(properties) })
+        Ok(TaskInput { slot, writers: Writers::All, properties: Arc::new(properties) })
     }
 
     /// The same, with each writer as a partition of its own.
     pub fn each(self) -> TaskInput {
-        TaskInput { each: true, ..self }
+        TaskInput { writers: Writers::Each, ..self }
+    }
+
+    /// One of its partitions.
+    pub fn only(self, partition: usize) -> TaskInput {
+        let partitioning = of_one(&self.properties.partitioning);
+        let properties = self.properties.as_ref().clone().with_partitioning(partitioning);
+        let writers = match self.writers {
+            Writers::Each => Writers::One(partition),
+            writers => writers,
+        };
+        TaskInput { writers, properties: Arc::new(properties), ..self }
     }
 }
 
@@ -114,9 +136,11 @@ impl ExecutionPlan for TaskInput {
             let text = format!("the task was given nothing to read in slot {}", self.slot);
             return Err(EngineError::new(crate::Kind::Internal, text).into());
         };
-        let writers = match self.each {
-            true => given.get(partition).cloned().into_iter().collect(),
-            false => given.clone(),
+        let one = |writer: usize| given.get(writer).cloned().into_iter().collect();
+        let writers = match self.writers {
+            Writers::All => given.clone(),
+            Writers::Each => one(partition),
+            Writers::One(writer) => one(writer),
         };
         let schema = self.schema();
         let expected = schema.clone();

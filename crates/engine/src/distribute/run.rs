@@ -2,6 +2,7 @@
 
 use super::Fragment;
 use super::input::TaskInputs;
+use super::narrow::narrow;
 use super::parts::{PartWriter, Parts};
 use crate::environment::Environment;
 use crate::{Context, EngineError, Result};
@@ -11,6 +12,8 @@ use datafusion::execution::memory_pool::{MemoryPool, MemoryReservation};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, TaskContext};
 use datafusion::physical_expr::Partitioning;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::filter_pushdown::FilterPushdown;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use futures::StreamExt;
@@ -67,15 +70,18 @@ impl FragmentRunner {
                 .with_memory_pool(Arc::new(AskingPool::new(memory)));
             context = context.with_runtime(resources.build_arc()?);
         }
+        for function in &fragment.functions {
+            function.register(&mut context)?;
+        }
         let context = Arc::new(context);
         let plan = fragment.plan(&context)?;
         let (plan, keys) = shared_out(plan);
-        let plan = self.improve(plan)?;
+        let plan = self.improve(narrow(plan, partition as usize)?)?;
         let n_parts = fragment.n_parts as usize;
         let mut writer = PartWriter::new(&plan.schema(), keys, n_parts)?;
         self.environment.wait(
             async {
-                let mut rows = plan.execute(partition as usize, context)?;
+                let mut rows = plan.execute(0, context)?;
                 while let Some(batch) = rows.next().await {
                     writer.push(batch?)?;
                 }
@@ -86,9 +92,11 @@ impl FragmentRunner {
         writer.finish()
     }
 
-    /// What an optimizer can do only where the plan runs.
+    /// What an optimizer can do only where the plan runs: filters that are made while it does go
+    /// to the scans of the same task.
     fn improve(&self, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         let config = self.state.config_options();
+        let plan = FilterPushdown::new_post_optimization().optimize(plan, config)?;
         let rules = crate::hot::rules();
         let improved = rules.iter().try_fold(plan, |plan, rule| rule.optimize(plan, config));
         Ok(improved?)

@@ -1,8 +1,10 @@
 //! Cuts a physical plan where rows must change places.
 
 use super::TaskInput;
+use super::given::{Given, MemoryTables};
+use super::joins::gives_unmatched_left;
 use crate::{EngineError, Kind, Result};
-use datafusion::common::JoinType;
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{AcrossPartitions, LexOrdering, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
@@ -11,6 +13,7 @@ use datafusion::physical_plan::joins::{
 };
 use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
 use datafusion::physical_plan::memory::LazyMemoryExec;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
@@ -52,6 +55,8 @@ pub struct Stage {
     pub n_parts: u32,
     /// Stages before it, with how each is read; a [`TaskInput`] names one by its place here.
     pub inputs: Vec<(usize, Reads)>,
+    /// A table in memory: nothing runs, and what it holds is read as if tasks had written it.
+    pub given: Option<Given>,
 }
 
 /// Cuts a plan into stages, each after those that it reads; the last one makes the result.
@@ -59,8 +64,8 @@ pub struct Stage {
 /// # Errors
 ///
 /// [`Kind::Unsupported`] for plans that only one process can run.
-pub fn split(plan: Plan) -> Result<Vec<Stage>> {
-    let mut splitter = Splitter { stages: Vec::new() };
+pub(crate) fn split(plan: Plan, tables: MemoryTables) -> Result<Vec<Stage>> {
+    let mut splitter = Splitter { stages: Vec::new(), tables };
     let last = splitter.stage(plan)?;
     debug_assert_eq!(last + 1, splitter.stages.len());
     Ok(splitter.stages)
@@ -68,6 +73,7 @@ pub fn split(plan: Plan) -> Result<Vec<Stage>> {
 
 struct Splitter {
     stages: Vec<Stage>,
+    tables: MemoryTables,
 }
 
 impl Splitter {
@@ -76,7 +82,7 @@ impl Splitter {
         let mut inputs = Vec::new();
         let plan = self.cut(plan, &mut inputs)?;
         let n_tasks = n_partitions(&plan);
-        self.stages.push(Stage { plan, n_tasks, n_parts: 1, inputs });
+        self.stages.push(Stage { plan, n_tasks, n_parts: 1, inputs, given: None });
         Ok(self.stages.len() - 1)
     }
 
@@ -96,6 +102,9 @@ impl Splitter {
             let read = self.read_each(input.clone(), inputs)?;
             return Ok(replace_children_if_necessary(plan.clone(), vec![read])?);
         }
+        if let Some((given, columns)) = self.tables.given(plan.as_ref()) {
+            return self.given(plan, given, columns, inputs);
+        }
         if let Some(join) = plan.downcast_ref::<HashJoinExec>()
             && *join.partition_mode() != PartitionMode::Partitioned
         {
@@ -108,7 +117,7 @@ impl Splitter {
         }
         if let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>() {
             let left = self.read_all(join.left().clone(), inputs)?;
-            let right = match emits_unmatched_left(*join.join_type()) {
+            let right = match gives_unmatched_left(*join.join_type()) {
                 true => self.single(join.right().clone(), inputs)?,
                 false => self.cut(join.right().clone(), inputs)?,
             };
@@ -129,6 +138,41 @@ impl Splitter {
             return Err(EngineError::new(Kind::Unsupported, "joins of endless streams"));
         }
         self.children(plan, inputs)
+    }
+
+    fn given(
+        &mut self,
+        plan: Plan,
+        given: Given,
+        columns: Option<Vec<usize>>,
+        inputs: &mut Vec<(usize, Reads)>,
+    ) -> Result<Plan> {
+        let (n_parts, schema) = (given.n_parts(), given.schema());
+        let fetch = plan.fetch();
+        self.stages.push(Stage {
+            plan,
+            n_tasks: 0,
+            n_parts,
+            inputs: Vec::new(),
+            given: Some(given),
+        });
+        let slot = inputs.len();
+        inputs.push((self.stages.len() - 1, Reads::Part { first: 0 }));
+        let partitioning = Partitioning::UnknownPartitioning(n_parts as usize);
+        let all = TaskInput::new(slot, schema.clone(), partitioning, None, Vec::new())?;
+        let mut read: Plan = Arc::new(all);
+        if let Some(columns) = columns {
+            let column = |at: usize| {
+                let name = schema.field(at).name();
+                ProjectionExpr::new(Arc::new(Column::new(name, at)), name.clone())
+            };
+            let columns: Vec<ProjectionExpr> = columns.into_iter().map(column).collect();
+            read = Arc::new(ProjectionExec::try_new(columns, read)?);
+        }
+        Ok(match fetch {
+            Some(fetch) => Arc::new(LocalLimitExec::new(read, fetch)),
+            None => read,
+        })
     }
 
     fn children(&mut self, plan: Plan, inputs: &mut Vec<(usize, Reads)>) -> Result<Plan> {
@@ -185,7 +229,8 @@ impl Splitter {
         let n_tasks = n_partitions(&cut);
         let partitioning = Partitioning::Hash(exprs, n);
         let plan: Plan = Arc::new(RepartitionExec::try_new(cut, partitioning.clone())?);
-        self.stages.push(Stage { plan, n_tasks, n_parts: n as u32, inputs: own_inputs });
+        let n_parts = n as u32;
+        self.stages.push(Stage { plan, n_tasks, n_parts, inputs: own_inputs, given: None });
         let slot = inputs.len();
         inputs.push((self.stages.len() - 1, Reads::Part { first: 0 }));
         Ok(Arc::new(TaskInput::new(slot, schema, partitioning, None, constants)?))
@@ -246,24 +291,8 @@ impl Splitter {
         join: &HashJoinExec,
         inputs: &mut Vec<(usize, Reads)>,
     ) -> Result<Plan> {
-        let n = n_partitions(join.right()) as usize;
-        let knows_all = emits_unmatched_left(*join.join_type());
-        if n > 1 && knows_all && !join.null_aware {
-            // Each task would take left rows for unmatched that another one matches: rows that
-            // may match are brought together instead.
-            let left = match join.left().downcast_ref::<CoalescePartitionsExec>() {
-                Some(coalesce) => coalesce.input().clone(),
-                None => join.left().clone(),
-            };
-            let (of_left, of_right) = join.on().iter().cloned().unzip();
-            let left = self.hash(left, of_left, n, inputs)?;
-            let right = self.hash(join.right().clone(), of_right, n, inputs)?;
-            let join = join.builder().with_partition_mode(PartitionMode::Partitioned);
-            let join = join.with_new_children(vec![left, right])?.recompute_properties();
-            return Ok(join.build_exec()?);
-        }
         let left = self.read_all(join.left().clone(), inputs)?;
-        let right = match knows_all {
+        let right = match gives_unmatched_left(*join.join_type()) {
             // Whether anything is missing on the right, only one who sees all of it knows.
             true => self.single(join.right().clone(), inputs)?,
             false => self.cut(join.right().clone(), inputs)?,
@@ -288,9 +317,4 @@ fn constants(plan: &Plan) -> Vec<Arc<dyn PhysicalExpr>> {
         .into_iter()
         .filter(|known| matches!(known.across_partitions, AcrossPartitions::Uniform(_)));
     uniform.map(|known| known.expr).collect()
-}
-
-fn emits_unmatched_left(join: JoinType) -> bool {
-    use JoinType as J;
-    matches!(join, J::Left | J::Full | J::LeftSemi | J::LeftAnti | J::LeftMark)
 }

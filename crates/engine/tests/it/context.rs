@@ -1,7 +1,9 @@
 //! Statements over files and tables: what is found, what is written, what is said when it fails.
 
 use rasker_engine::arrow::array::RecordBatch;
-use rasker_engine::{Context, Kind, Parameters, Result, ScalarValue, Settings, TextKind, text_of};
+use rasker_engine::{
+    Context, Kind, Parameters, Result, Rows, ScalarValue, Settings, TextKind, text_of,
+};
 use std::fs;
 use std::path::PathBuf;
 
@@ -28,7 +30,7 @@ impl Place {
 
     fn try_run(&self, text: &str) -> Result<Vec<RecordBatch>> {
         let text = text.replace("$F", &self.folder.display().to_string());
-        self.context.sql(&text, &Parameters::None, GO_ON)?.collect(GO_ON)
+        self.context.sql(&text, &Parameters::None, &Rows::here(GO_ON))?.collect(GO_ON)
     }
 
     /// Rows as CSV without a header.
@@ -121,7 +123,10 @@ fn parameters_take_their_places() {
     let place = Place::new("parameters");
     let values = vec![ScalarValue::from(2i64), ScalarValue::from("x")];
     let run = |text: &str, values: &Parameters| {
-        let rows = place.context.sql(text, values, GO_ON).and_then(|query| query.collect(GO_ON));
+        let rows = place
+            .context
+            .sql(text, values, &Rows::here(GO_ON))
+            .and_then(|query| query.collect(GO_ON));
         csv(&rows.expect("rows"))
     };
     assert_eq!(run("SELECT ? + 1, ?", &Parameters::Positional(values.clone())), "3,x\n");

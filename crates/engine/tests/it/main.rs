@@ -2,5 +2,6 @@
 
 mod context;
 mod hot_rules;
+mod own_functions;
 mod spilling_join;
 mod stages;

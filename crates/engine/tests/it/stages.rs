@@ -2,19 +2,25 @@
 
 use bytes::Bytes;
 use rasker_engine::arrow::array::RecordBatch;
+use rasker_engine::arrow::buffer::Buffer;
 use rasker_engine::arrow::util::display::{ArrayFormatter, FormatOptions};
 use rasker_engine::{
-    Context, Environment, Fragment, FragmentRunner, Parameters, Query, Result, Settings, batches_of,
+    Context, Environment, Fragment, FragmentRunner, Parameters, Parts, Query, Reservations, Result,
+    Rows, Settings, batches_of,
 };
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-const GO_ON: &dyn Fn() -> bool = &|| true;
+pub const GO_ON: &dyn Fn() -> bool = &|| true;
 
-struct Data {
+pub struct Data {
     folder: PathBuf,
-    context: Context,
+    pub context: Context,
     runner: FragmentRunner,
+    /// Whether each task has an attempt before the one that counts.
+    runs_twice: Cell<bool>,
 }
 
 impl Drop for Data {
@@ -25,14 +31,14 @@ impl Drop for Data {
 
 impl Data {
     /// Two tables of several files, with missing values, equal keys and text.
-    fn new(name: &str) -> Data {
+    pub fn new(name: &str) -> Data {
         let folder = std::env::temp_dir().join(format!("rasker-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
         let settings = Settings { threads: 2, ..Settings::default() };
         let environment = Arc::new(Environment::new(&settings).expect("an environment"));
         let context = Context::within(environment.clone());
         let runner = FragmentRunner::new(environment);
-        let data = Data { folder, context, runner };
+        let data = Data { folder, context, runner, runs_twice: Cell::default() };
         let shown = data.folder.display().to_string();
         for part in 0..3 {
             data.run(&format!(
@@ -60,18 +66,33 @@ impl Data {
         self.plan(text).collect(GO_ON).unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
-    fn plan(&self, text: &str) -> Query {
-        let planned = self.context.sql(text, &Parameters::None, GO_ON);
+    pub fn plan(&self, text: &str) -> Query {
+        let planned = self.context.sql(text, &Parameters::None, &Rows::here(GO_ON));
         planned.unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
-    /// Runs all tasks of all stages, one after the other.
-    fn in_stages(&self, query: &Query, n: usize) -> Result<(Vec<RecordBatch>, usize)> {
+    pub fn in_stages(&self, query: &Query, n: usize) -> Result<(Vec<RecordBatch>, usize)> {
+        self.in_stages_within(query, n, &|_| None)
+    }
+
+    /// Runs all tasks of all stages, one after the other, each with the memory that `limit` says.
+    fn in_stages_within(
+        &self,
+        query: &Query,
+        n: usize,
+        limit: &dyn Fn(u32) -> Option<u64>,
+    ) -> Result<(Vec<RecordBatch>, usize)> {
         let stages = query.stages(n, GO_ON)?;
         let mut written: Vec<Vec<Vec<Bytes>>> = Vec::new();
-        for stage in &stages {
-            let fragment = Fragment::new(stage, Vec::new())?.to_bytes();
-            let fragment = Fragment::from_bytes(&fragment)?;
+        for stage in &stages.stages {
+            if let Some(given) = &stage.given {
+                let joined = |parts: Parts| parts.0.iter().map(joined).collect();
+                written.push(given.written()?.into_iter().map(joined).collect());
+                continue;
+            }
+            let own = Fragment::new(stage, Vec::new())?;
+            let mut fragment = Fragment::from_bytes(&own.to_bytes())?;
+            fragment.functions = own.functions;
             let mut outputs = Vec::new();
             for task in 0..stage.n_tasks {
                 let inputs = stage.inputs.iter().map(|(from, reads)| {
@@ -80,13 +101,16 @@ impl Data {
                     };
                     written[*from].iter().map(part).collect()
                 });
-                let parts = self.runner.run(&fragment, task, inputs.collect(), None, GO_ON)?;
-                assert_eq!(parts.0.len(), stage.n_parts as usize);
-                let joined = parts.0.iter().map(|part| {
-                    let slices: Vec<&[u8]> = part.iter().map(|buffer| buffer.as_slice()).collect();
-                    Bytes::from(slices.concat())
+                let memory = limit(task).map(|limit| {
+                    Arc::new(Limited { limit, taken: AtomicU64::new(0) }) as Arc<dyn Reservations>
                 });
-                outputs.push(joined.collect());
+                let inputs: Vec<Vec<Bytes>> = inputs.collect();
+                if self.runs_twice.get() {
+                    self.runner.run(&fragment, task, inputs.clone(), None, GO_ON)?;
+                }
+                let parts = self.runner.run(&fragment, task, inputs, memory, GO_ON)?;
+                assert_eq!(parts.0.len(), stage.n_parts as usize);
+                outputs.push(parts.0.iter().map(joined).collect());
             }
             written.push(outputs);
         }
@@ -95,11 +119,41 @@ impl Data {
         for mut parts in last {
             rows.extend(batches_of(parts.remove(0))?.1);
         }
-        Ok((rows, stages.len()))
+        Ok((stages.finish(rows, GO_ON)?, stages.stages.len()))
     }
 }
 
-fn texts(batches: &[RecordBatch]) -> Vec<String> {
+fn joined(part: &Vec<Buffer>) -> Bytes {
+    let slices: Vec<&[u8]> = part.iter().map(|buffer| buffer.as_slice()).collect();
+    Bytes::from(slices.concat())
+}
+
+/// So many bytes and no more.
+#[derive(Debug)]
+struct Limited {
+    limit: u64,
+    taken: AtomicU64,
+}
+
+impl Reservations for Limited {
+    fn try_reserve(&self, nbytes: u64) -> bool {
+        let has_room = self.taken.load(Ordering::Relaxed) + nbytes <= self.limit;
+        if has_room {
+            self.reserve(nbytes);
+        }
+        has_room
+    }
+
+    fn reserve(&self, nbytes: u64) {
+        self.taken.fetch_add(nbytes, Ordering::Relaxed);
+    }
+
+    fn release(&self, nbytes: u64) {
+        self.taken.fetch_sub(nbytes, Ordering::Relaxed);
+    }
+}
+
+pub fn texts(batches: &[RecordBatch]) -> Vec<String> {
     let options = FormatOptions::default().with_null("-");
     let mut rows = Vec::new();
     for batch in batches {
@@ -182,4 +236,145 @@ fn large_queries_have_several_stages() {
     let grouped = data.plan("SELECT name, count(*) FROM orders GROUP BY name ORDER BY name");
     let (_, n_stages) = data.in_stages(&grouped, 3).expect("rows");
     assert_eq!(n_stages, 3, "partial groups, whole groups in order, the merged result");
+}
+
+#[test]
+fn joins_of_which_some_tasks_go_to_disk_give_each_row_once() {
+    let data = Data::new("half-spilled");
+    let joins = [
+        "SELECT a.id, b.name FROM orders a JOIN orders b ON a.id = b.id + 1",
+        "SELECT a.id, b.id FROM orders a LEFT JOIN orders b ON a.id = b.id + 2000",
+        "SELECT a.id, b.id FROM orders a FULL JOIN orders b ON a.id = b.id + 2000",
+        "SELECT a.id FROM orders a WHERE EXISTS (SELECT 1 FROM orders b WHERE a.id = b.id + 900)",
+        "SELECT a.id FROM orders a WHERE NOT EXISTS \
+         (SELECT 1 FROM orders b WHERE a.id = b.id + 900)",
+    ];
+    let half = |task: u32| (task % 2 == 1).then_some(40_000);
+    let all = |_: u32| Some(40_000);
+    let limits: [&dyn Fn(u32) -> Option<u64>; 2] = [&half, &all];
+    for text in joins {
+        let query = data.plan(text);
+        let mut whole = texts(&query.collect(GO_ON).expect("rows"));
+        whole.sort();
+        for limit in limits {
+            let within = data.in_stages_within(&query, 3, limit);
+            let (rows, _) = within.unwrap_or_else(|error| panic!("{text}: {error}"));
+            let mut rows = texts(&rows);
+            rows.sort();
+            assert_eq!(rows, whole, "{text}");
+        }
+    }
+}
+
+/// Names of files below a folder.
+fn files(folder: &std::path::Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"))
+    {
+        match entry.path() {
+            path if path.is_dir() => found.extend(files(&path)),
+            path => found.push(path.strip_prefix(folder).expect("below").display().to_string()),
+        }
+    }
+    found
+}
+
+#[test]
+fn what_tasks_write_appears_once_however_often_they_run() {
+    let data = Data::new("written");
+    data.runs_twice.set(true);
+    let in_tasks = |query: &Query| data.in_stages(query, 3).map(|(rows, _)| Some(rows));
+    let rows = Rows { check: GO_ON, elsewhere: Some(&in_tasks) };
+    let shown = data.folder.display().to_string();
+    let say = |text: String| {
+        let said = data.context.sql(&text, &Parameters::None, &rows);
+        let said = said.and_then(|query| query.collect(GO_ON));
+        texts(&said.unwrap_or_else(|error| panic!("{text}: {error}")))
+    };
+    for (target, format, n_files) in
+        [("all/", "parquet", 3), ("csv/", "csv", 3), ("json/", "json", 3), ("one.parquet", "", 1)]
+    {
+        let options = if format == "csv" { " OPTIONS (has_header true)" } else { "" };
+        let stored = if format.is_empty() { "" } else { &format!(" STORED AS {format}") };
+        let count = say(format!(
+            "COPY (SELECT id, name FROM orders WHERE id % 3 = 0) TO '{shown}/{target}'{stored}{options}"
+        ));
+        assert_eq!(count, ["1000"], "{target}");
+        let back =
+            say(format!("SELECT count(*), count(DISTINCT id), sum(id) FROM '{shown}/{target}'"));
+        assert_eq!(back, ["1000|1000|1498500"], "{target}");
+        if target.ends_with('/') {
+            assert_eq!(files(&data.folder.join(target)).len(), n_files, "{target}");
+        }
+    }
+    // Folders by value, rows added, an order that is kept.
+    say(format!(
+        "COPY (SELECT id, k FROM orders) TO '{shown}/by' STORED AS PARQUET PARTITIONED BY (k)"
+    ));
+    assert_eq!(say(format!("SELECT count(*), count(DISTINCT k) FROM '{shown}/by/'")), ["3000|13"]);
+    say(format!("CREATE EXTERNAL TABLE added STORED AS PARQUET LOCATION '{shown}/all/'"));
+    assert_eq!(say("INSERT INTO added SELECT id, name FROM orders WHERE id < 10".into()), ["10"]);
+    assert_eq!(say("SELECT count(*) FROM added".into()), ["1010"]);
+    say(format!("COPY (SELECT id FROM orders ORDER BY id DESC) TO '{shown}/down.csv'"));
+    assert_eq!(say(format!("SELECT id FROM '{shown}/down.csv' LIMIT 2")), ["2999", "2998"]);
+    say("CREATE TABLE kept AS SELECT name, count(*) AS n FROM orders GROUP BY name".into());
+    assert_eq!(say("SELECT sum(n), count(*) FROM kept".into()), ["3000|5"]);
+}
+
+#[test]
+fn nothing_is_left_of_tasks_that_failed_to_write() {
+    let data = Data::new("unwritten");
+    let in_tasks = |query: &Query| {
+        let stages = query.stages(3, GO_ON)?;
+        let of_last = stages.stages.last().expect("a stage");
+        let fragment = Fragment::new(of_last, Vec::new())?;
+        data.runner.run(&fragment, 0, Vec::new(), None, GO_ON)?;
+        stages.give_up();
+        stages.finish(Vec::new(), GO_ON).map(Some)
+    };
+    let rows = Rows { check: GO_ON, elsewhere: Some(&in_tasks) };
+    let shown = data.folder.display().to_string();
+    let text = format!("COPY (SELECT id FROM orders) TO '{shown}/lost/' STORED AS PARQUET");
+    let said = data.context.sql(&text, &Parameters::None, &rows).expect("an answer");
+    assert_eq!(texts(&said.collect(GO_ON).expect("rows")), ["0"]);
+    let folder = data.folder.join("lost");
+    assert!(!folder.exists() || files(&folder).is_empty());
+}
+
+#[test]
+fn tables_in_memory_are_brought_to_tasks_once_and_give_the_same_rows() {
+    let data = Data::new("memory");
+    let rows = data.run("SELECT id, k, name, amount FROM orders");
+    let large: Vec<RecordBatch> = std::iter::repeat_n(rows.clone(), 40).flatten().collect();
+    data.context.create_batches("large", large[0].schema(), large).expect("a table");
+    data.context.create_batches("small", rows[0].schema(), rows).expect("a table");
+    let given = |text: &str| {
+        let stages = data.plan(text).stages(3, GO_ON).expect("stages").stages;
+        stages.into_iter().filter_map(|stage| stage.given).collect::<Vec<_>>()
+    };
+    let texts_of = [
+        "SELECT name, count(*), sum(k) FROM large WHERE amount > 100 GROUP BY name",
+        "SELECT l.id, s.name FROM large l JOIN small s ON l.id = s.id WHERE l.k = 3",
+        "SELECT sum(id) FROM (SELECT id FROM large ORDER BY id LIMIT 90)",
+        "SELECT a.name, count(*) FROM large a JOIN large b ON a.id = b.id GROUP BY 1",
+    ];
+    for text in texts_of {
+        let query = data.plan(text);
+        let mut whole = texts(&query.collect(GO_ON).expect("rows"));
+        let mut rows = texts(&data.in_stages(&query, 3).expect("rows").0);
+        whole.sort();
+        rows.sort();
+        assert_eq!(rows, whole, "{text}");
+        assert!(!given(text).is_empty(), "{text}");
+    }
+    assert!(given("SELECT * FROM small").is_empty(), "it is part of the plan");
+    // The same table is known again, until it is another one.
+    let of = |text: &str| given(text).remove(0);
+    let (first, second) = (of("SELECT id FROM large"), of("SELECT name, k FROM large"));
+    assert_eq!(first.identity(), second.identity());
+    assert!(first.table.upgrade().is_some());
+    data.run("INSERT INTO large SELECT * FROM small");
+    assert_ne!(first.identity(), of("SELECT id FROM large").identity());
+    data.run("DROP TABLE large");
+    assert!(first.table.upgrade().is_none());
 }

@@ -208,7 +208,10 @@ fn query(feed: &mut Feed<'_>) -> Query {
         1 => Query::WhoHas(feed.list(2, key)),
         2 => Query::HasWhat,
         3 => Query::Processing,
-        4 => Query::Explain(key(feed)),
+        4 => match feed.chance(128) {
+            true => Query::Explain(key(feed)),
+            false => Query::Story(feed.list(2, key)),
+        },
         5 => Query::Call(key(feed)),
         6 => Query::Events(Some(text(feed))),
         7 => Query::LogEvent { topic: text(feed), message: datum(feed, 3) },
