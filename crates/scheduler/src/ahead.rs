@@ -14,6 +14,9 @@ pub(crate) const BATCH: usize = 16;
 /// Of each task's dependencies, and of its dependents, no more than this are read ahead.
 const SOME: u32 = 4;
 
+/// A table with fewer keys is in the cache anyway: there reading ahead is work for nothing.
+const KEYS_MIN: usize = 1 << 15;
+
 type Batch<T> = SmallVec<[T; 2 * BATCH]>;
 
 /// Where a listed task's dependencies stand in its page.
@@ -24,9 +27,17 @@ struct Reads {
 }
 
 impl Table {
+    /// Whether the table is too large for the caches.
+    pub fn is_worth_reading_ahead(&self) -> bool {
+        self.n_keys() >= KEYS_MIN
+    }
+
     /// Before reports of these tasks: records and recipes, edges and dependencies, the records of
     /// neighbors, and for those that become ready the same again.
     pub fn read_ahead_of_reports(&self, tasks: &[TaskRef]) {
+        if !self.is_worth_reading_ahead() {
+            return;
+        }
         let (reads, mut heads) = self.read_records(tasks);
         let mut neighbors = Batch::new();
         self.read_dependencies(&reads, &mut neighbors);
@@ -46,6 +57,9 @@ impl Table {
 
     /// Before calls of these tasks are made: records and recipes, dependencies, their records.
     pub fn read_ahead_of_calls(&self, tasks: &[TaskRef]) {
+        if !self.is_worth_reading_ahead() {
+            return;
+        }
         let (reads, _) = self.read_records(tasks);
         let mut neighbors = Batch::new();
         self.read_dependencies(&reads, &mut neighbors);
@@ -64,6 +78,9 @@ impl Table {
 
     /// Before tasks of a layer are let go.
     pub fn read_ahead_of_release(&self, layer: u32, from: u32, end: u32) {
+        if !self.is_worth_reading_ahead() {
+            return;
+        }
         let Recipe::Page(page) = &self.layer(layer).recipe else { return };
         let tasks = &page.tasks[from as usize..(end as usize).min(from as usize + BATCH)];
         let (Some(first), Some(last)) = (tasks.first(), tasks.last()) else { return };

@@ -105,7 +105,8 @@ impl Scheduler {
                     Some(ns) => occupancy += ns,
                     None => break false,
                 }
-                if occupancy >= end || self.n_pending(id) < SPELL_MIN {
+                let is_crowded = self.worker(id).expect("alive").status.is_crowded;
+                if occupancy >= end || is_crowded || self.n_pending(id) < SPELL_MIN {
                     break true;
                 }
             };
@@ -227,13 +228,15 @@ impl Scheduler {
 
     /// The first entry of a queue whose task is still ready.
     fn next_of(&mut self, worker: Option<WorkerId>) -> Option<Entry> {
-        let queue = match worker {
-            Some(id) => &mut self.worker_mut(id).expect("alive").pending,
-            None => &mut self.ready,
-        };
-        let next = queue.look_ahead();
-        if !next.is_empty() {
-            self.table.read_ahead_of_calls(&next);
+        if self.table.is_worth_reading_ahead() {
+            let queue = match worker {
+                Some(id) => &mut self.worker_mut(id).expect("alive").pending,
+                None => &mut self.ready,
+            };
+            let next = queue.look_ahead();
+            if !next.is_empty() {
+                self.table.read_ahead_of_calls(&next);
+            }
         }
         loop {
             let queue = match worker {

@@ -17,7 +17,7 @@ const THREADS_MAX: u32 = 1 << 16;
 impl Scheduler {
     /// Reads ahead for the reports of single tasks; those of runs stand side by side in memory.
     pub(crate) fn read_ahead_of_progress(&self, batch: &[Progress]) {
-        if batch.len() < 2 {
+        if batch.len() < 2 || !self.table.is_worth_reading_ahead() {
             return;
         }
         let mut tasks: SmallVec<[TaskRef; BATCH]> = SmallVec::new();

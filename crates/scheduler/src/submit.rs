@@ -172,8 +172,10 @@ impl Scheduler {
         self.begin_stretches(page);
         let mut read = TaskList::new();
         let mut from = 0;
+        // The keys of the page itself are still to come.
+        let is_large = count >= 1 << 15 || self.table.is_worth_reading_ahead();
         for index in 0..count {
-            if (index as usize).is_multiple_of(BATCH) {
+            if is_large && (index as usize).is_multiple_of(BATCH) {
                 self.read_ahead_of_page(slot, page, index as usize);
             }
             let task = TaskRef { layer: slot, index };

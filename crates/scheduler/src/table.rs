@@ -386,6 +386,10 @@ impl Table {
         }
     }
 
+    pub fn n_keys(&self) -> usize {
+        self.by_key.len()
+    }
+
     pub fn find_key(&self, key: Key) -> Option<TaskRef> {
         self.by_key.find(key.0 as u64, |task| self.own_key(*task) == Some(key)).copied()
     }
