@@ -45,6 +45,30 @@ def test_values_of_four_times_the_limit_are_kept_and_summed_twice():
     assert result["made_share"] > 0 and result["summed_share"] > 0
 
 
+def is_in_shared_memory(n):
+    """Whether a new array of this executor lies in memory that other processes can map."""
+    array = jobs.np.ones(n)
+    address = array.__array_interface__["data"][0]
+    with open("/proc/self/maps", encoding="utf-8") as maps:
+        for line in maps:
+            low, high = (int(end, 16) for end in line.split()[0].split("-"))
+            if low <= address < high:
+                return "rasker-arena" in line
+    return False
+
+
+def test_arrays_are_born_where_they_can_leave_from_once_memory_fills_up():
+    n = jobs.CHUNK // 8
+    options = {"n_workers": 1, "threads_per_worker": 1, "memory_limit": LIMIT}
+    with jobs.LocalCluster(**options) as workers, jobs.Client(workers) as client:
+        assert not client.submit(is_in_shared_memory, n, pure=False).result(30)
+        chunks = client.map(jobs.make, range(8))
+        jobs.wait(chunks, timeout=60)
+        assert client.submit(is_in_shared_memory, n, pure=False).result(30)
+        # Small ones stay on the heap.
+        assert not client.submit(is_in_shared_memory, 1000, pure=False).result(30)
+
+
 def test_a_task_that_takes_all_memory_fails_alone():
     run("spike", LIMIT, factor=4)
 

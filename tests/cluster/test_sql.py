@@ -128,6 +128,35 @@ def test_workers_write_files(programs, files, tmp_path):
         assert there.sql("SELECT count(*) AS n FROM sums").to_pylist() == [{"n": 3}]
 
 
+def test_workers_put_rows_into_order_together(programs, files, tmp_path):
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    programs.scheduler()
+    victims = [programs.worker("--no-python") for _ in range(3)]
+    everywhere = {"sql.whole-below": 0, "sql.range-above": 0}
+    with programs.client(3) as client, rasker.config.set(everywhere):
+        here, there = contexts(client, files)
+        query = "SELECT * FROM orders ORDER BY o_totalprice DESC, o_orderkey"
+        assert "RangeStep" in there.sql(query).explain()
+        expected = here.sql(query).to_arrow()
+        assert there.sql(query).to_arrow().equals(expected)
+        pieces = [future.result() for future in there.sql(query).to_futures()]
+        assert len(pieces) > 1 and pa.concat_tables(pieces).num_rows == expected.num_rows
+        assert max(piece.num_rows for piece in pieces) < 0.6 * expected.num_rows
+        for moment in 0.02, 0.1:
+            killing = threading.Timer(moment, os.kill, (victims.pop().pid, signal.SIGKILL))
+            killing.start()
+            assert there.sql(query).to_arrow().equals(expected)
+            killing.join()
+        there.sql("SELECT o_orderkey AS k FROM orders ORDER BY k DESC").to_parquet(tmp_path / "k")
+        names = sorted(os.listdir(tmp_path / "k"))
+        keys = pa.concat_tables([pq.read_table(tmp_path / "k" / name) for name in names])["k"]
+        assert len(keys) == len(expected)
+        assert keys.equals(keys.take(pc.sort_indices(keys, sort_keys=[("", "descending")])))
+
+
 def test_a_write_that_fails_on_workers_leaves_nothing(programs, files, tmp_path):
     programs.scheduler()
     for _ in range(2):

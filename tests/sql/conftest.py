@@ -23,7 +23,7 @@ def two_workers():
 
 @pytest.fixture(params=["embedded", "workers"])
 def context(request):
-    """An empty context; on workers no plan runs whole in one task, however small it is."""
+    """An empty context; on workers all tasks have their part in any plan, however small it is."""
     from rasker import config
     from rasker.sql import Context
 
@@ -31,7 +31,7 @@ def context(request):
         yield Context(False, threads=2)
         return
     client = request.getfixturevalue("two_workers")
-    with config.set({"sql.whole-below": 0}):
+    with config.set({"sql.whole-below": 0, "sql.range-above": 0}):
         yield Context(client, threads=2)
 
 

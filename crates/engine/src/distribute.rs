@@ -22,6 +22,7 @@ mod input;
 mod joins;
 mod narrow;
 mod parts;
+mod range;
 mod run;
 mod split;
 

@@ -4,11 +4,13 @@
 //! ever the number of distinct values, which is what the order of joins hangs on. This estimator
 //! makes up for it with the usual assumptions: values are spread evenly over their range, a
 //! column's domain is no larger than its table, keys of the larger table are among those of the
-//! smaller one. It is asked by the join order and by the rule that turns on row filters in scans.
-//! A wrong estimate costs time and never a wrong row.
+//! smaller one. It is asked by the join order, by the rules that turn on row filters in scans and
+//! bring rows together, and where an order is asked for. A wrong estimate costs time and never a
+//! wrong row.
 
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::common::stats::Precision;
 use datafusion::logical_expr::JoinType;
@@ -25,6 +27,9 @@ use crate::selectivity::selectivity;
 
 /// A table nobody knows anything about is taken to be neither small nor huge.
 const UNKNOWN_ROWS: f64 = 1e6;
+
+/// What a value of no fixed width is taken to have, bytes.
+const TEXT_NBYTES: usize = 24;
 
 /// What is thought of one column.
 #[derive(Clone, Debug)]
@@ -60,6 +65,13 @@ impl Estimate {
         let columns = indices.map(|index| self.columns[index].clone()).collect();
         Self { rows: self.rows, columns }
     }
+}
+
+/// What the rows of `plan` are likely to take, bytes.
+pub(crate) fn estimated_nbytes(plan: &Arc<dyn ExecutionPlan>) -> f64 {
+    let width = |kind: &DataType| kind.primitive_width().unwrap_or(TEXT_NBYTES);
+    let row: usize = plan.schema().fields().iter().map(|field| width(field.data_type())).sum();
+    estimate(plan).rows * row.max(1) as f64
 }
 
 /// The estimate of `plan`'s output.

@@ -2,8 +2,10 @@
 
 use crate::distribute::{Fragment, MemoryTables, Reads, Stage, split};
 use crate::environment::{Environment, caught};
+use crate::estimate::estimated_nbytes;
 use crate::files::{Commit, Staging, by_tasks};
 use crate::gather_groups::without_idle_calls;
+use crate::row_ranges::by_rows;
 use crate::{EngineError, Kind, Result, hot};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use datafusion::arrow::compute::cast;
@@ -21,6 +23,7 @@ use datafusion::physical_expr::Partitioning;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::{ExecutionPlan, collect_partitioned, displayable, execute_stream};
 use futures::StreamExt;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -29,6 +32,17 @@ const N_BUFFERED: usize = 4;
 
 /// A task reads about so much of files.
 const TASK_NBYTES: u64 = 128 << 20;
+
+/// How many share a query's work, and from what size on.
+#[derive(Clone, Copy, Debug)]
+pub struct Spread {
+    /// Tasks that run at once.
+    pub n_slots: usize,
+    /// Queries over fewer bytes of input are one task.
+    pub whole_nbytes: u64,
+    /// Fewer bytes of rows are put into order by one task, more by all.
+    pub range_nbytes: u64,
+}
 
 /// A planned statement, as lazy as it was asked for: rows are made when they are asked for.
 #[derive(Clone)]
@@ -40,6 +54,8 @@ pub struct Query {
     staging: Option<Staging>,
     /// The answer of a statement that was run at once.
     done: Option<Arc<Vec<RecordBatch>>>,
+    /// What reads tables in this process, since it was last run here.
+    reading: Arc<Mutex<Vec<Arc<dyn ExecutionPlan>>>>,
 }
 
 impl Query {
@@ -48,12 +64,13 @@ impl Query {
         state: SessionState,
         plan: LogicalPlan,
     ) -> Query {
-        Query { environment, state, plan, staging: None, done: None }
+        let reading = Arc::default();
+        Query { environment, state, plan, staging: None, done: None, reading }
     }
 
     pub(crate) fn nothing(environment: Arc<Environment>, state: SessionState) -> Query {
         let plan = LogicalPlanBuilder::empty(false).build().expect("nothing can be planned");
-        Query { environment, state, plan, staging: None, done: Some(Arc::default()) }
+        Query::new(environment, state, plan).done(Vec::new())
     }
 
     /// The same, writing files aside first.
@@ -147,6 +164,13 @@ impl Query {
         })
     }
 
+    /// Rows that this process has read of tables so far.
+    pub fn n_rows_read(&self) -> u64 {
+        let reading = self.reading.lock();
+        let metrics = reading.iter().filter_map(|leaf| leaf.metrics());
+        metrics.filter_map(|metrics| metrics.output_rows()).sum::<usize>() as u64
+    }
+
     /// How it would be run, or with `analyze` how it was.
     pub fn explain(
         &self,
@@ -156,13 +180,7 @@ impl Query {
     ) -> Result<String> {
         let plan =
             LogicalPlanBuilder::from(self.plan.clone()).explain(verbose, analyze)?.build()?;
-        let explained = Query {
-            plan,
-            staging: None,
-            done: None,
-            environment: self.environment.clone(),
-            state: self.state.clone(),
-        };
+        let explained = Query::new(self.environment.clone(), self.state.clone(), plan);
         let mut text = String::new();
         for batch in explained.collect(check)? {
             let column = |at: usize| cast(batch.column(at), &DataType::Utf8);
@@ -176,25 +194,25 @@ impl Query {
         Ok(text)
     }
 
-    /// How a cluster of so many slots would run it: its stages, each with its plan.
+    /// How a cluster would run it: its stages, each with its plan.
     ///
     /// # Errors
     ///
     /// As [`Query::stages`].
     pub fn explain_stages(
         &self,
-        n_slots: usize,
-        whole_nbytes: u64,
+        spread: Spread,
         verbose: bool,
         check: &dyn Fn() -> bool,
     ) -> Result<String> {
-        let all = self.stages_for(n_slots, whole_nbytes, check)?;
+        let all = self.stages_for(spread, check)?;
         let mut text = String::new();
         for (number, stage) in all.stages.iter().enumerate() {
             let reads = stage.inputs.iter().enumerate().map(|(slot, (from, reads))| {
                 let what = match reads {
                     Reads::Part { .. } => "a part",
                     Reads::All => "all",
+                    Reads::Own => "the same task's",
                 };
                 format!("; slot {slot} is {what} of stage {from}")
             });
@@ -213,12 +231,13 @@ impl Query {
         Ok(text)
     }
 
-    /// The same as stages of tasks for `n` slots, or more where there is more data.
+    /// The same as stages of `n` tasks; rows of a result in order are shared out by range from
+    /// `range_nbytes` on.
     ///
     /// # Errors
     ///
     /// [`crate::Kind::Unsupported`] for what only one process can run.
-    pub fn stages(&self, n: usize, check: &dyn Fn() -> bool) -> Result<Stages> {
+    pub fn stages(&self, n: usize, range_nbytes: u64, check: &dyn Fn() -> bool) -> Result<Stages> {
         travels(&self.plan)?;
         // The catalog is there, and would be made anew, empty.
         let mut config = self.state.config().clone().with_create_default_catalog_and_schema(false);
@@ -248,32 +267,31 @@ impl Query {
             physical = Arc::new(RepartitionExec::try_new(physical, hash)?);
         }
         let (physical, files) = by_tasks(physical, self.staging.clone())?;
-        let stages = split(physical, MemoryTables::of(&self.plan)?)?;
+        // Several tasks would write several files.
+        let is_alone = files.as_ref().is_some_and(|files| files.is_one_file);
+        let is_ranged = |rows: &Arc<dyn ExecutionPlan>| {
+            !is_alone && estimated_nbytes(rows) >= range_nbytes as f64
+        };
+        let stages = split(physical, MemoryTables::of(&self.plan)?, &is_ranged)?;
         Ok(Stages { stages, files, environment: self.environment.clone() })
     }
 
-    /// The same for a cluster of `n_slots`: as one task over few bytes, as more tasks than slots
-    /// over many.
+    /// The same for a cluster: as one task over few bytes, as more tasks than slots over many.
     ///
     /// # Errors
     ///
     /// As [`Query::stages`].
-    pub fn stages_for(
-        &self,
-        n_slots: usize,
-        whole_nbytes: u64,
-        check: &dyn Fn() -> bool,
-    ) -> Result<Stages> {
-        let n_slots = n_slots.max(1);
-        let stages = self.stages(n_slots, check)?;
+    pub fn stages_for(&self, spread: Spread, check: &dyn Fn() -> bool) -> Result<Stages> {
+        let n_slots = spread.n_slots.max(1);
+        let stages = self.stages(n_slots, spread.range_nbytes, check)?;
         let read = |stage: &Stage| match &stage.given {
             Some(given) => given.nbytes(),
             None => scanned_nbytes(&stage.plan),
         };
         let nbytes: u64 = stages.stages.iter().map(read).sum();
         let n_rounds = nbytes.div_ceil(TASK_NBYTES * n_slots as u64).max(1) as usize;
-        let n = if nbytes < whole_nbytes { 1 } else { n_slots * n_rounds };
-        if n == n_slots { Ok(stages) } else { self.stages(n, check) }
+        let n = if nbytes < spread.whole_nbytes { 1 } else { n_slots * n_rounds };
+        if n == n_slots { Ok(stages) } else { self.stages(n, spread.range_nbytes, check) }
     }
 
     /// A stage as it travels.
@@ -288,6 +306,11 @@ impl Query {
     async fn physical(&self) -> Result<Arc<dyn ExecutionPlan>> {
         // Within one process all rows are together already.
         let plan = self.state.create_physical_plan(shared_out(&self.plan).0).await?;
+        // Rows that are only filtered and computed stay in the order of their files: no partition
+        // takes over what another one was to read.
+        let plan = plan.with_preserve_order(true).unwrap_or(plan);
+        let plan = by_rows(plan, self.state.runtime_env()).await?;
+        *self.reading.lock() = leaves(&plan);
         Ok(match &self.staging {
             Some(staging) => Arc::new(Commit::new(plan, staging.clone())),
             None => plan,
@@ -369,6 +392,13 @@ fn travels(plan: &LogicalPlan) -> Result<()> {
             "a window function with a filter or IGNORE NULLS runs in one process only",
         )),
         false => Ok(()),
+    }
+}
+
+fn leaves(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn ExecutionPlan>> {
+    match plan.children().as_slice() {
+        [] => vec![plan.clone()],
+        below => below.iter().flat_map(|below| leaves(below)).collect(),
     }
 }
 

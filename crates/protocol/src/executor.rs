@@ -27,6 +27,8 @@ pub enum ToExecutor {
     Cancel(Vec<(Run, u32)>),
     /// Give memory that is not in use back to the system.
     Trim,
+    /// Memory is filling up, so that values may have to leave it soon; or not any more.
+    Crowded(bool),
     /// A call out of band, also while others run; answered.
     Run {
         id: u64,

@@ -43,7 +43,7 @@ pub use message::{
 };
 
 /// The version of the messages; peers must agree exactly.
-pub const PROTOCOL: u16 = 4;
+pub const PROTOCOL: u16 = 5;
 
 #[cfg(test)]
 mod tests;

@@ -254,6 +254,8 @@ pub enum Query {
         keys: Vec<Key>,
         workers: Vec<String>,
     },
+    /// How many of the tasks are still to end.
+    Pending(Vec<Run>),
 }
 
 /// Scheduler to client.

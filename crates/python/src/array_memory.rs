@@ -14,11 +14,15 @@ use rasker_store::{Arena, Segment, SharedSlab};
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Smaller arrays come from the heap, which keeps what was freed and may have huge pages, as shared
 /// memory mostly may not: without them pandas was a tenth slower, which no copy saved makes up for.
 const NBYTES_MIN: usize = crate::executor::MAPPED_NBYTES;
+/// Where memory fills up, arrays from this size on come from shared memory too: most of them will
+/// have to leave for the disk, and leave without a copy then. As much memory as such a copy takes
+/// is what there is too little of.
+const NBYTES_MIN_CROWDED: usize = 1 << 20;
 /// Larger ones may be wanted for being sparse, and come page by page as always.
 const NBYTES_MAX: usize = 1 << 30;
 /// Room before the first element: a page, so that the elements begin at one.
@@ -72,6 +76,13 @@ struct Memory {
 unsafe impl Send for Memory {}
 // SAFETY: as above; what changes stands behind a lock or is atomic.
 unsafe impl Sync for Memory {}
+
+static IS_CROWDED: AtomicBool = AtomicBool::new(false);
+
+/// Says whether values may have to leave memory soon.
+pub fn set_crowded(is_crowded: bool) {
+    IS_CROWDED.store(is_crowded, Ordering::Relaxed);
+}
 
 static MEMORY: OnceLock<Option<Memory>> = OnceLock::new();
 
@@ -191,7 +202,9 @@ impl Memory {
 
     /// Memory for an array, unless it should come from elsewhere.
     fn allocate(&self, nbytes: usize) -> Option<*mut c_void> {
-        if !(NBYTES_MIN..=NBYTES_MAX).contains(&nbytes) || rasker_store::is_forked_child() {
+        let least =
+            if IS_CROWDED.load(Ordering::Relaxed) { NBYTES_MIN_CROWDED } else { NBYTES_MIN };
+        if !(least..=NBYTES_MAX).contains(&nbytes) || rasker_store::is_forked_child() {
             return None;
         }
         let slab = self.arena.allocate(nbytes + HEAD_NBYTES).ok()?.share();

@@ -65,7 +65,12 @@ fn to_query(what: &str, argument: Option<&Bound<'_, PyAny>>) -> PyResult<Query> 
 }
 
 /// Asks and waits, without the interpreter.
-fn ask(session: &Session, py: Python<'_>, query: Query, timeout: Option<f64>) -> PyResult<Datum> {
+pub fn ask(
+    session: &Session,
+    py: Python<'_>,
+    query: Query,
+    timeout: Option<f64>,
+) -> PyResult<Datum> {
     session.check_open()?;
     let answers = session.inner().ask(query);
     let start = Instant::now();

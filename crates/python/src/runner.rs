@@ -413,6 +413,12 @@ impl Runner for PythonRunner {
         }
     }
 
+    fn set_crowded(&self, is_crowded: bool) {
+        if !self.shares_objects {
+            array_memory::set_crowded(is_crowded);
+        }
+    }
+
     fn answer(&self, call: &Blob) -> Blob {
         Python::attach(|py| {
             let answer = || -> PyResult<Vec<u8>> {

@@ -2,6 +2,7 @@
 
 use crate::functions::own_function;
 use crate::handle::{Handle, KeyName};
+use crate::requests::ask;
 use crate::session::Session;
 use crate::stages::enter;
 use crate::tables::Tables;
@@ -15,8 +16,10 @@ use rasker_engine::arrow::datatypes::SchemaRef;
 use rasker_engine::arrow::error::ArrowError;
 use rasker_engine::{
     Batches, Context, EngineError, FilesOptions, Kind, Parameters, Query, Rows, ScalarValue,
-    Settings, Stage, Stages, TextKind, WriteOptions, text_of,
+    Settings, Spread, Stage, Stages, TextKind, WriteOptions, text_of,
 };
+use rasker_graph::Run;
+use rasker_protocol::{Datum, Query as Asked};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -271,12 +274,14 @@ pub struct SqlQuery {
     query: Query,
     /// What was entered of it.
     entered: Mutex<Option<Stages>>,
+    /// The tasks of that.
+    tasks: Mutex<Vec<Run>>,
     tables: Arc<Tables>,
 }
 
 impl SqlQuery {
     fn new(query: Query, tables: Arc<Tables>) -> SqlQuery {
-        SqlQuery { query, entered: Mutex::default(), tables }
+        SqlQuery { query, entered: Mutex::default(), tasks: Mutex::default(), tables }
     }
 }
 
@@ -308,16 +313,19 @@ impl SqlQuery {
     }
 
     /// Enters it as tasks, and returns futures of its rows, in order; `None` where one process
-    /// must run it. Queries over fewer bytes than `whole_nbytes` are one task.
+    /// must run it. Queries over fewer bytes than `whole_nbytes` are one task, and fewer bytes of
+    /// rows than `range_nbytes` are put into order by one.
     fn submit<'py>(
         &self,
         py: Python<'py>,
         session: &Session,
         n_slots: usize,
         whole_nbytes: u64,
+        range_nbytes: u64,
     ) -> PyResult<Option<Bound<'py, PyList>>> {
+        let spread = Spread { n_slots, whole_nbytes, range_nbytes };
         let entered = apart(py, |go_on| {
-            let fragments = self.query.stages_for(n_slots, whole_nbytes, go_on).and_then(|all| {
+            let fragments = self.query.stages_for(spread, go_on).and_then(|all| {
                 let work = |stage: &Stage| match &stage.given {
                     Some(_) => Ok::<_, EngineError>((None, stage.clone())),
                     None => Ok((Some(self.query.fragment(stage)?), stage.clone())),
@@ -336,14 +344,31 @@ impl SqlQuery {
         if let Some(before) = self.entered.lock().replace(stages) {
             before.give_up();
         }
-        let ids = enter(py, session, fragments, &self.tables)?;
+        let entered = enter(py, session, fragments, &self.tables)?;
+        *self.tasks.lock() = entered.all;
         let futures = PyList::empty(py);
-        for (task, key) in ids {
+        for (task, key) in entered.last {
             let handle = Handle::new(session.clone(), task, key, KeyName::Call("sql".into()));
             futures.append(handle.into_future(py)?)?;
         }
         session.inner().touched();
         Ok(Some(futures))
+    }
+
+    /// How many tasks of it have ended, and how many there are.
+    fn n_ended(&self, py: Python<'_>, session: &Session, timeout: f64) -> PyResult<(u32, u32)> {
+        let tasks = self.tasks.lock().clone();
+        let n: u32 = tasks.iter().map(|run| run.count).sum();
+        let left = match ask(session, py, Asked::Pending(tasks), Some(timeout))? {
+            Datum::Int(left) => u32::try_from(left).unwrap_or(n),
+            _ => n,
+        };
+        Ok((n.saturating_sub(left), n))
+    }
+
+    /// Rows that this process has read of tables for it.
+    fn n_rows_read(&self) -> u64 {
+        self.query.n_rows_read()
     }
 
     /// Lets workers forget tables of this process, which will be brought to them again.
@@ -357,9 +382,11 @@ impl SqlQuery {
         py: Python<'_>,
         n_slots: usize,
         whole_nbytes: u64,
+        range_nbytes: u64,
         verbose: bool,
     ) -> PyResult<Option<String>> {
-        apart(py, |go_on| match self.query.explain_stages(n_slots, whole_nbytes, verbose, go_on) {
+        let spread = Spread { n_slots, whole_nbytes, range_nbytes };
+        apart(py, |go_on| match self.query.explain_stages(spread, verbose, go_on) {
             Err(error) if error.kind == Kind::Unsupported => Ok(None),
             text => text.map(Some),
         })

@@ -7,7 +7,7 @@ use crate::tables::Tables;
 use pyo3::prelude::*;
 use rasker_client::NewTask;
 use rasker_engine::{Fragment, Reads, Stage};
-use rasker_graph::{Key, PartRange, TaskId, Template, TemplateId, TemplateKind};
+use rasker_graph::{Key, PartRange, Run, TaskId, Template, TemplateId, TemplateKind};
 
 /// What stands for a stage.
 enum Work {
@@ -16,7 +16,15 @@ enum Work {
     Holds(Vec<TaskId>),
 }
 
-/// Enters the tasks of all stages; those of the last one, which are returned, are wanted.
+/// The tasks of a query.
+pub struct Entered {
+    /// Those of the last stage, which make its rows.
+    pub last: Vec<(TaskId, Key)>,
+    /// Those of all stages.
+    pub all: Vec<Run>,
+}
+
+/// Enters the tasks of all stages; those of the last one are wanted.
 ///
 /// A stage comes with its fragment, unless it is a table in memory.
 pub fn enter(
@@ -24,7 +32,7 @@ pub fn enter(
     session: &Session,
     stages: Vec<(Option<Fragment>, Stage)>,
     tables: &Tables,
-) -> PyResult<Vec<(TaskId, Key)>> {
+) -> PyResult<Entered> {
     let mut pickles = Pickles::default();
     let work = stages.into_iter().map(|(fragment, stage)| {
         let work = match (&stage.given, fragment) {
@@ -73,7 +81,7 @@ fn arguments(kind: TemplateKind, partition: u32, n_inputs: usize) -> Vec<u8> {
     }
 }
 
-fn enter_work(session: &Session, work: &[(Work, Stage)]) -> Vec<(TaskId, Key)> {
+fn enter_work(session: &Session, work: &[(Work, Stage)]) -> Entered {
     session.inner().with(|machine, _| {
         let mut outputs: Vec<Output> = Vec::new();
         for (at, (what, stage)) in work.iter().enumerate() {
@@ -114,7 +122,11 @@ fn enter_work(session: &Session, work: &[(Work, Stage)]) -> Vec<(TaskId, Key)> {
             let exchange = (!is_last).then(|| machine.exchange(session.new_key(), &writers));
             outputs.push(Output { tasks, exchange });
         }
-        outputs.pop().map(|last| last.tasks).unwrap_or_default()
+        let mut all = Vec::new();
+        for (task, _) in outputs.iter().flat_map(|output| &output.tasks) {
+            Run::push(&mut all, *task);
+        }
+        Entered { last: outputs.pop().map(|last| last.tasks).unwrap_or_default(), all }
     })
 }
 

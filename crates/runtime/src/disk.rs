@@ -1,4 +1,7 @@
-//! A worker's disk: two threads, one that writes values and one that reads them back.
+//! A worker's disk: threads that write values, and threads that read them back.
+//!
+//! While one of them hashes what it has read, or waits to be told of more, the disk would have
+//! nothing to do: so there are two for each direction.
 
 use crate::worker_loop::{Input, WorkerInbox};
 use parking_lot::Mutex;
@@ -11,11 +14,16 @@ use rasker_worker::{Event, RecordRead};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+/// Threads for each direction.
+const N_THREADS: usize = 2;
+/// This part of the worker's memory is kept empty for the next values that come back. With it, a
+/// worker that fills its memory with values (to 0.7 of it) has not to pause (at 0.8).
+const WARM_PART: u64 = 8;
 /// Smaller values come back as plain bytes.
 const SEGMENT_NBYTES_MIN: usize = 64 << 10;
 
@@ -29,7 +37,13 @@ enum Job {
 #[derive(Default)]
 struct Shelf {
     records: Mutex<HashMap<u64, Arc<Kept>>>,
+    /// Made when the first value is written.
+    folder: Mutex<Option<SpillFolder>>,
     is_closing: AtomicBool,
+    /// Bytes of memory that is being filled.
+    filling_nbytes: AtomicU64,
+    /// Something came back since it was looked at last.
+    was_read: AtomicBool,
 }
 
 /// A record, and where its parts are if it was written to an exchange.
@@ -95,6 +109,7 @@ impl Disk {
     /// Removes what dead processes have left, and keeps little memory of values that are gone.
     pub fn open(&mut self, memory_limit_nbytes: u64) {
         self.arena.fit(memory_limit_nbytes);
+        self.arena.keep_warm((memory_limit_nbytes / WARM_PART) as usize);
         if self.parent.is_dir() {
             self.ask_writer(Job::Clean);
         }
@@ -105,22 +120,33 @@ impl Disk {
         self.arena.nbytes_reserved() as u64
     }
 
+    /// What of it is empty and kept for the next values that come back, or is being filled.
+    pub fn nbytes_idle(&self) -> u64 {
+        self.arena.nbytes_idle() as u64 + self.shelf.filling_nbytes.load(Ordering::Relaxed)
+    }
+
+    /// Gives back what is kept for the next values.
+    pub fn trim(&self) {
+        self.arena.trim();
+    }
+
+    /// The same, if no value has come back since this was called the last time.
+    pub fn trim_at_rest(&self) {
+        if !self.shelf.was_read.swap(false, Ordering::Relaxed) {
+            self.trim();
+        }
+    }
+
     pub fn write(&mut self, record: u64, value: Value) {
         self.ask_writer(Job::Write { record, value });
     }
 
     pub fn read(&mut self, record: u64) {
-        if self.reader.is_none() {
-            self.reader = self.start("rasker-disk-read");
-        }
-        send(self.reader.as_ref(), Job::Read { record });
+        self.ask_reader(Job::Read { record });
     }
 
     pub fn read_parts(&mut self, request: u64, reads: Vec<RecordRead>) {
-        if self.reader.is_none() {
-            self.reader = self.start("rasker-disk-read");
-        }
-        send(self.reader.as_ref(), Job::ReadParts { request, reads });
+        self.ask_reader(Job::ReadParts { request, reads });
     }
 
     pub fn forget(&self, record: u64) {
@@ -134,19 +160,30 @@ impl Disk {
         send(self.writer.as_ref(), job);
     }
 
+    fn ask_reader(&mut self, job: Job) {
+        if self.reader.is_none() {
+            self.reader = self.start("rasker-disk-read");
+        }
+        send(self.reader.as_ref(), job);
+    }
+
+    /// Starts the threads of one direction; none if not even one of them could start.
     fn start(&mut self, name: &str) -> Option<Sender<Job>> {
         let (sender, jobs) = channel();
-        let side = Side {
-            parent: self.parent.clone(),
-            folder: None,
-            arena: self.arena.clone(),
-            inbox: self.inbox.clone(),
-            shelf: self.shelf.clone(),
-        };
-        let builder = std::thread::Builder::new().name(name.to_owned());
-        let thread = builder.spawn(move || side.serve(&jobs)).ok()?;
-        self.threads.push(thread);
-        Some(sender)
+        let jobs = Arc::new(Mutex::new(jobs));
+        let before = self.threads.len();
+        for _ in 0..N_THREADS {
+            let side = Side {
+                parent: self.parent.clone(),
+                arena: self.arena.clone(),
+                inbox: self.inbox.clone(),
+                shelf: self.shelf.clone(),
+            };
+            let jobs = jobs.clone();
+            let builder = std::thread::Builder::new().name(name.to_owned());
+            self.threads.extend(builder.spawn(move || side.serve(&jobs)));
+        }
+        (self.threads.len() > before).then_some(sender)
     }
 }
 
@@ -166,21 +203,23 @@ impl Drop for Disk {
             let _ = thread.join();
         }
         self.shelf.records.lock().clear();
+        self.shelf.folder.lock().take();
     }
 }
 
 /// One thread's view.
 struct Side {
     parent: PathBuf,
-    folder: Option<SpillFolder>,
     arena: Arena,
     inbox: WorkerInbox,
     shelf: Arc<Shelf>,
 }
 
 impl Side {
-    fn serve(mut self, jobs: &Receiver<Job>) {
-        while let Ok(job) = jobs.recv() {
+    fn serve(self, jobs: &Mutex<Receiver<Job>>) {
+        loop {
+            // Whoever waits for the next job holds the lock, and the others wait for that one.
+            let Ok(job) = jobs.lock().recv() else { return };
             if self.shelf.is_closing.load(Ordering::Relaxed) {
                 return;
             }
@@ -211,14 +250,11 @@ impl Side {
         }
     }
 
-    fn write(&mut self, record: u64, value: &Value) -> Result<(), StoreError> {
+    fn write(&self, record: u64, value: &Value) -> Result<(), StoreError> {
         let Value::Encoded { blob, .. } = value else {
             unreachable!("only bytes are spilled");
         };
-        let folder = match &self.folder {
-            Some(folder) => folder,
-            None => self.folder.insert(SpillFolder::new(&self.parent)?),
-        };
+        let folder = self.folder()?;
         let segment = blob.local::<Segment>();
         let bytes: &[u8] = match (&segment, blob) {
             (Some(segment), _) => segment.as_slice(),
@@ -231,6 +267,14 @@ impl Side {
         Ok(())
     }
 
+    fn folder(&self) -> Result<SpillFolder, StoreError> {
+        let mut folder = self.shelf.folder.lock();
+        if let Some(folder) = &*folder {
+            return Ok(folder.clone());
+        }
+        Ok(folder.insert(SpillFolder::new(&self.parent)?).clone())
+    }
+
     fn read(&self, record: u64) -> Result<Value, StoreError> {
         let kept = self.kept(record)?;
         let spilled = &kept.value;
@@ -241,7 +285,11 @@ impl Side {
             // Too little shared memory is no reason to lose a value.
             return Ok(Value::Encoded { blob: spilled.read()?.into(), nbytes });
         };
-        spilled.read_into(&mut slab)?;
+        self.shelf.was_read.store(true, Ordering::Relaxed);
+        self.shelf.filling_nbytes.fetch_add(nbytes, Ordering::Relaxed);
+        let filled = spilled.read_into(&mut slab);
+        self.shelf.filling_nbytes.fetch_sub(nbytes, Ordering::Relaxed);
+        filled?;
         Ok(Value::Encoded { blob: Blob::Local(Arc::new(slab.seal())), nbytes })
     }
 

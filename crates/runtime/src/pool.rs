@@ -158,6 +158,7 @@ impl Pool {
                 shared.runner.trim();
                 shared.report_memory();
             }
+            ToExecutor::Crowded(is_crowded) => shared.runner.set_crowded(is_crowded),
             ToExecutor::Close => return false,
         }
         true

@@ -21,6 +21,8 @@ pub trait Runner: Send + Sync + 'static {
     }
     /// Gives memory that is not in use back to the system.
     fn trim(&self) {}
+    /// Whether values may have to leave memory soon, so that they are best made where they can.
+    fn set_crowded(&self, _: bool) {}
     /// A call out of band.
     fn answer(&self, call: &Blob) -> Blob;
     /// Calls of these attempts need not go on.

@@ -157,6 +157,7 @@ pub(crate) async fn run(
                 this.measure();
             }
             _ = status.tick() => {
+                this.disk.trim_at_rest();
                 this.measure();
                 let memory_nbytes = resident_nbytes();
                 this.machine.handle(Event::Tick { memory_nbytes }, &mut this.out);
@@ -220,7 +221,8 @@ impl Loop {
             }
         }
         executors.sort_unstable();
-        let event = Event::Measured(Measured { core_nbytes, executors });
+        let idle_nbytes = self.disk.nbytes_idle();
+        let event = Event::Measured(Measured { core_nbytes, idle_nbytes, executors });
         self.machine.handle(event, &mut self.out);
         let left = self.machine.memory_left().unwrap_or(u64::MAX);
         self.look_at = Instant::now() + look_after(left);
@@ -312,6 +314,7 @@ impl Loop {
                 Action::Spill { record, value } => self.disk.write(record, value),
                 Action::Restore { record } => self.disk.read(record),
                 Action::Forget { record } => self.disk.forget(record),
+                Action::Trim => self.disk.trim(),
                 Action::KillExecutor(id) => {
                     if let Some(executor) = self.executors.get(&id) {
                         executor.kill();

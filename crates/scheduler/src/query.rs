@@ -24,6 +24,10 @@ impl Scheduler {
             }),
             Query::Explain(key) => self.explain(key),
             Query::Story(keys) => self.tell_story(&keys),
+            Query::Pending(runs) => {
+                let left = runs.into_iter().map(|run| u64::from(self.table.n_pending(run)));
+                Datum::from(left.sum::<u64>())
+            }
             Query::Call(key) => self.failed_call(key),
             Query::Events(topic) => self.logged(topic.as_deref()),
             Query::LogEvent { topic, message } => {

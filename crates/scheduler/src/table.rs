@@ -63,6 +63,9 @@ impl State {
             State::Waiting { .. } | State::Ready | State::Processing { .. } | State::Open { .. }
         )
     }
+    pub fn is_pending(self) -> bool {
+        matches!(self, State::Waiting { .. } | State::Ready | State::Processing { .. })
+    }
     /// Whether dependents can begin, as far as this task goes.
     pub fn is_there(self) -> bool {
         matches!(self, State::Memory { .. } | State::Open { .. })
@@ -324,6 +327,19 @@ impl Table {
             State::Forgotten => None,
             _ => Some(found),
         }
+    }
+
+    /// How many tasks of a run that a peer named are still to end.
+    pub fn n_pending(&self, run: Run) -> u32 {
+        let Some(layer) = self.by_id.get(&run.layer) else { return 0 };
+        let layer = self.layer(*layer);
+        let (start, end) = (run.start.min(layer.count), run.end().min(layer.count));
+        let is_pending = |index: &u32| match layer.task(*index).state {
+            State::Alias { of } => self.task(of).state.is_pending(),
+            state => state.is_pending(),
+        };
+        let expanded = (start..end.min(layer.expanded)).filter(is_pending).count() as u32;
+        expanded + end.saturating_sub(layer.expanded.max(start))
     }
 
     pub fn add_layer(&mut self, mut layer: LayerState) -> u32 {

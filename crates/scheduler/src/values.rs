@@ -89,6 +89,8 @@ impl Scheduler {
         if !found.is_empty() && !mutant("found-value-freed") {
             self.find_again(worker, &found);
             self.settle();
+            self.let_found_go(&found);
+            self.settle();
         }
         for &(run, nbytes) in held {
             let each = nbytes as f32 / run.count.max(1) as f32;
@@ -156,24 +158,34 @@ impl Scheduler {
             self.table.dependents(failed, &mut dependents);
             open.extend(dependents);
         }
-        // Nothing waits for them: what would have has failed with them.
+        // They are held until all that is to be made is planned: one reader that fails meanwhile
+        // is not to take them from those that are planned after it.
         for &(task, nbytes) in values {
             self.set(task, State::Memory { holder: worker, nbytes });
+            self.table.task_mut(task).waiting_dependents += 1;
             self.note(task, Moment::Found, worker);
-            self.todo.push(Step::Consider(task));
             self.report(task);
         }
-        // Those that nobody wants are made on the way to those that somebody does.
+        // Those that nobody wants are made on the way to those that somebody does, or for calls
+        // that were with a worker when their input failed, and are not failed with it.
         for failed in again {
             if matches!(self.state(failed), State::Memory { .. }) {
                 continue;
             }
-            if self.table.task(failed).is_wanted() {
+            let record = self.table.task(failed);
+            if record.is_wanted() || record.waiting_dependents > 0 {
                 self.tell_wanting(failed, |client, run| client.tell_pending(run));
                 self.todo.push(Step::Compute(failed));
             } else {
                 self.todo.push(Step::Consider(failed));
             }
+        }
+    }
+
+    fn let_found_go(&mut self, values: &[(TaskRef, f32)]) {
+        for &(task, _) in values {
+            self.table.task_mut(task).waiting_dependents -= 1;
+            self.todo.push(Step::Consider(task));
         }
     }
 }

@@ -460,6 +460,7 @@ impl User {
             Query::Processing,
             Query::Explain(key),
             Query::Story(vec![key]),
+            Query::Pending(self.handles.iter().map(|handle| handle.task(0).run()).collect()),
             Query::CallStack,
         ];
         let query = scene.random.pick(&queries).clone();

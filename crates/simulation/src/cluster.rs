@@ -133,7 +133,7 @@ impl World {
                     self.book.count("an executor was ended for its memory");
                     self.executor_dies(id, executor);
                 }
-                WorkerAction::Log(_) => {}
+                WorkerAction::Log(_) | WorkerAction::Trim => {}
             }
         }
     }

@@ -105,7 +105,10 @@ impl Executor {
     /// Returns the shares that end because they were cancelled.
     pub fn handle(&mut self, message: ToExecutor, say: &mut Vec<FromExecutor>) -> Vec<u64> {
         match message {
-            ToExecutor::Setup(_) | ToExecutor::Trim | ToExecutor::Close => {}
+            ToExecutor::Setup(_)
+            | ToExecutor::Trim
+            | ToExecutor::Crowded(_)
+            | ToExecutor::Close => {}
             ToExecutor::Define(templates) => self.known.extend(templates.iter().map(|t| t.id)),
             ToExecutor::Calls(calls) => self.queue.extend(calls),
             ToExecutor::Drop(runs) => {

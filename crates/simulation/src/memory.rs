@@ -15,7 +15,7 @@ const SIZES: u64 = 8;
 /// Workers say how they are twice a second.
 const TICK_NS: u64 = 500_000_000;
 /// Looks at memory, and ticks, that one run may take: without an end it would not end.
-const LOOKS_MAX: u64 = 300_000;
+const LOOKS_MAX: u64 = 600_000;
 
 /// How large a value is said to be.
 pub fn size(value: i64) -> u64 {
@@ -142,7 +142,7 @@ impl World {
         node.is_measured = false;
         let executors = node.executors.iter().map(|(id, e)| (*id, e.nbytes(), 0)).collect();
         self.n_looks += 1;
-        let measured = Measured { core_nbytes: 0, executors };
+        let measured = Measured { executors, ..Measured::default() };
         self.worker_handles(id, WorkerEvent::Measured(measured));
     }
 

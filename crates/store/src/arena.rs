@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     /// Likewise.
     region_nbytes: AtomicUsize,
     limit_nbytes: AtomicUsize,
+    /// What was asked for last, in whole pages.
+    latest_nbytes: AtomicUsize,
     page_nbytes: usize,
     state: Mutex<State>,
 }
@@ -93,6 +95,7 @@ impl Arena {
             warm_nbytes: AtomicUsize::new(options.warm_nbytes),
             region_nbytes: AtomicUsize::new(options.region_nbytes),
             limit_nbytes: AtomicUsize::new(options.limit_nbytes),
+            latest_nbytes: AtomicUsize::new(0),
             options,
             page_nbytes,
             state: Mutex::default(),
@@ -105,7 +108,7 @@ impl Arena {
     /// whole.
     pub fn fit(&self, memory_limit_nbytes: u64) {
         let limit = usize::try_from(memory_limit_nbytes).unwrap_or(usize::MAX);
-        let warm_nbytes = (limit / 16).min(self.shared.options.warm_nbytes);
+        let warm_nbytes = (limit / 8).min(self.shared.options.warm_nbytes);
         let most = self.shared.options.region_nbytes;
         let region_nbytes = (limit / 64).clamp(RESERVE_STEP_NBYTES, most.max(RESERVE_STEP_NBYTES));
         self.shared.warm_nbytes.store(warm_nbytes, Ordering::Relaxed);
@@ -155,14 +158,31 @@ impl Arena {
         self.shared.state.lock().reserved_nbytes
     }
 
+    /// Memory taken from the kernel that nothing is in: the next slabs cost no more.
+    pub fn nbytes_idle(&self) -> usize {
+        let state = self.shared.state.lock();
+        state.reserved_nbytes - state.in_use_nbytes
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
-    /// Returns wholly free regions to the kernel, all but one region's worth.
+    /// Keeps so much memory of wholly free regions for the next values, where `fit` chose another
+    /// amount.
+    pub fn keep_warm(&self, nbytes: usize) {
+        self.shared.warm_nbytes.store(nbytes, Ordering::Relaxed);
+        self.shared.trim(nbytes);
+    }
+
+    /// Returns wholly free regions to the kernel, all but one region's worth, or but what the
+    /// latest value took if that is little beside what may be kept: the next is likely of its size.
     pub fn trim(&self) {
-        let keep = self.shared.region_nbytes.load(Ordering::Relaxed);
-        self.shared.trim(keep.min(self.shared.warm_nbytes.load(Ordering::Relaxed)));
+        let warm_nbytes = self.shared.warm_nbytes.load(Ordering::Relaxed);
+        let latest = self.shared.latest_nbytes.load(Ordering::Relaxed);
+        let latest = if latest <= warm_nbytes / 2 { latest } else { 0 };
+        let keep = self.shared.region_nbytes.load(Ordering::Relaxed).max(latest);
+        self.shared.trim(keep.min(warm_nbytes));
     }
 }
 
@@ -213,6 +233,7 @@ impl Shared {
 
     fn claim(&self, nbytes: usize) -> Result<Claim, StoreError> {
         let len = self.range_nbytes(nbytes)?;
+        self.latest_nbytes.store(len, Ordering::Relaxed);
         if let Some(claim) = self.claim_warm(len, &mut self.state.lock()) {
             return Ok(claim);
         }

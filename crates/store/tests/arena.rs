@@ -246,6 +246,7 @@ fn idle_regions_return_to_the_kernel_and_watchers_are_told() {
     drop(segments);
     assert_eq!(arena.nbytes_reserved(), 70 * MIB, "a bounded amount stays warm");
     assert_eq!(watcher.0.load(Ordering::SeqCst), 3);
+    assert_eq!(arena.nbytes_idle(), arena.nbytes_reserved());
     arena.trim();
     assert_eq!(arena.nbytes_reserved(), 0);
     assert_eq!(watcher.0.load(Ordering::SeqCst), 4);
@@ -330,4 +331,21 @@ fn threads_share_an_arena() {
         }
     });
     assert_eq!(arena.nbytes_in_use(), 0);
+}
+
+#[test]
+fn memory_that_the_next_value_likely_needs_stays_when_the_rest_is_given_back() {
+    let options = ArenaOptions { region_nbytes: 2 * MIB, ..ArenaOptions::default() };
+    let arena = Arena::new(options);
+    arena.keep_warm(32 * MIB);
+    let slabs: Vec<_> = (0..4).map(|_| arena.allocate(8 * MIB).unwrap()).collect();
+    assert_eq!((arena.nbytes_idle(), arena.nbytes_reserved()), (0, 32 * MIB));
+    drop(slabs);
+    assert_eq!((arena.nbytes_idle(), arena.nbytes_reserved()), (32 * MIB, 32 * MIB));
+    arena.trim();
+    assert_eq!(arena.nbytes_reserved(), 8 * MIB);
+    // One that is large beside what may be kept is none to keep.
+    drop(arena.allocate(24 * MIB).unwrap());
+    arena.trim();
+    assert!(arena.nbytes_reserved() <= 8 * MIB, "{} bytes", arena.nbytes_reserved());
 }

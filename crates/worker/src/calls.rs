@@ -107,6 +107,7 @@ impl Worker {
     pub(crate) fn waits_no_more(&mut self, number: u64) {
         let Some(waiting) = self.waiting.remove(&number) else { return };
         self.drop_pieces(&waiting.calls);
+        self.asks_no_more(number);
         for input in waiting.missing {
             if let Some(numbers) = self.wanted_by.get_mut(&input) {
                 numbers.retain(|other| *other != number);

@@ -129,6 +129,8 @@ pub enum Action {
     Forget {
         record: u64,
     },
+    /// Memory that is kept for values that come back is to be given to the system.
+    Trim,
     /// Ends an executor at once, as it takes too much memory; `ExecutorLost` follows.
     KillExecutor(ExecutorId),
     /// For whoever looks after this worker.

@@ -53,6 +53,8 @@ pub(crate) struct Executor {
     pub recalling: bool,
     /// Shared memory that it says it has taken, bytes.
     pub shared_nbytes: u64,
+    /// What it was told last of the worker's memory.
+    pub knows_crowded: bool,
     /// What it was given last is to have nothing beside it.
     pub alone: bool,
     /// Live and large values that calls in hand read or that are being exported, and how often:
@@ -77,8 +79,16 @@ impl Executor {
             out: Vec::new(),
             recalling: false,
             shared_nbytes: 0,
+            knows_crowded: false,
             alone: false,
             pins: Map::default(),
+        }
+    }
+
+    /// Says whether memory is filling up, if that is news here.
+    pub fn tell_crowded(&mut self, is_crowded: bool) {
+        if self.is_up && std::mem::replace(&mut self.knows_crowded, is_crowded) != is_crowded {
+            self.out.push(ToExecutor::Crowded(is_crowded));
         }
     }
 

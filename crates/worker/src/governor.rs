@@ -2,9 +2,10 @@
 //!
 //! ```text
 //!   share of the limit    what happens
-//!   0.2   crowded         the scheduler prefers what uses up values to what makes new ones
+//!   0.2   crowded         the scheduler prefers what uses up values to what makes new ones;
+//!                         executors make arrays where they can leave from
 //!   0.6   target          values held beyond it leave: second copies, then to disk
-//!   0.7   spill           measured beyond it: values leave until the target; no calls in advance
+//!   0.7   spill           measured beyond it: values leave until 0.65; no calls in advance
 //!   0.8   pause           no new call while one runs, none from the scheduler
 //!   0.95  terminate       the executor that grows is ended, and its call fails
 //! ```
@@ -27,6 +28,8 @@ const SLACK: f64 = 0.05;
 /// Values on their way out take this share of the limit at most, and at least so many bytes.
 const LEAVING: f64 = 0.125;
 const LEAVING_NBYTES_MIN: u64 = 8 << 20;
+/// Values on their way back take this share of the limit at most, but for two that are larger.
+const COMING: f64 = 0.08;
 /// A call is to blame if memory grew by this share of the limit under it.
 const BLAME: f64 = 0.25;
 /// Executors are told to give memory back no more often than after so many measurements: usually,
@@ -84,6 +87,8 @@ const PATIENCE_TICKS: u32 = 120;
 pub struct Measured {
     /// Outside executors.
     pub core_nbytes: u64,
+    /// What of it is kept for values that come back from the disk, and empty.
+    pub idle_nbytes: u64,
     /// Of executors that are processes of their own: memory of their own, and shared memory that
     /// they have mapped, of which the latter is an upper bound.
     pub executors: Vec<(ExecutorId, u64, u64)>,
@@ -118,6 +123,8 @@ pub(crate) struct Entry {
     pub record: Option<u64>,
     /// Fetched from another worker, which may hold it still.
     pub is_copy: bool,
+    /// It came back from the disk, into memory that is kept for the next when it goes.
+    came_back: bool,
 }
 
 /// Which values are large enough to matter, in the order they were last needed.
@@ -135,6 +142,9 @@ pub(crate) struct Governor {
     pub leaving_nbytes: u64,
     pub coming_nbytes: u64,
     pub wanted_nbytes: u64,
+    /// The size of the first of those that are wanted. Room is made for it alone: what leaves
+    /// early is missed early, and its memory goes unused meanwhile.
+    pub first_wanted_nbytes: u64,
     pub n_away: u32,
     /// Records on disk, also those whose values are in memory too.
     pub disk_nbytes: u64,
@@ -193,7 +203,8 @@ impl Governor {
         }
         self.clock += 1;
         self.order.insert(self.clock, task);
-        let entry = Entry { stamp: self.clock, nbytes, stage: Stage::Here, record: None, is_copy };
+        let (stage, record, came_back) = (Stage::Here, None, false);
+        let entry = Entry { stamp: self.clock, nbytes, stage, record, is_copy, came_back };
         self.entries.insert(task, entry);
     }
 
@@ -213,6 +224,7 @@ impl Governor {
 
     /// A value is held no longer; the record on disk that is to go with it.
     pub fn leave(&mut self, task: TaskId) -> Option<u64> {
+        self.set(task, Stage::Away);
         let entry = self.entries.remove(&task)?;
         self.order.remove(&entry.stamp);
         self.count(entry.stage, entry.nbytes, false);
@@ -239,6 +251,14 @@ impl Governor {
         let Some(entry) = self.entries.get_mut(&task) else { return };
         let (before, nbytes) = (entry.stage, entry.nbytes);
         entry.stage = stage;
+        // What comes back and goes again is seen at once, as it is measured only now and then.
+        let idle_nbytes = &mut self.measured.idle_nbytes;
+        if before == Stage::Coming && stage == Stage::Here {
+            entry.came_back = true;
+            *idle_nbytes = idle_nbytes.saturating_sub(nbytes);
+        } else if stage == Stage::Away && std::mem::take(&mut entry.came_back) {
+            *idle_nbytes = idle_nbytes.saturating_add(nbytes);
+        }
         self.count(before, nbytes, false);
         self.count(stage, nbytes, true);
     }
@@ -429,29 +449,47 @@ impl Governor {
     }
 
     /// Memory in use, bytes: as measured, with the shared memory that executors have taken, and
-    /// never less than what is held.
+    /// never less than what is held. What is kept empty for values that come back does not count:
+    /// those fill it first, and it is given back before anything is stopped for want of memory.
     pub fn used(&self, held: &Held) -> u64 {
-        let measured = self.measured.total().saturating_sub(self.left_nbytes);
+        self.used_with(self.coming_nbytes, held)
+    }
+
+    /// What is kept empty, of what was measured.
+    fn idle_nbytes(&self) -> u64 {
+        self.measured.idle_nbytes.min(self.measured.core_nbytes)
+    }
+
+    /// The same, if values of so many bytes were on their way back.
+    fn used_with(&self, coming_nbytes: u64, held: &Held) -> u64 {
+        let measured = self.measured.total().saturating_sub(self.left_nbytes) + self.shared_nbytes;
+        let measured = measured.saturating_sub(self.idle_nbytes());
         // Reserved memory counts before it is filled, and is measured from then on.
         let promised =
             held.nbytes.saturating_add(self.native_nbytes.saturating_add(self.pieces_nbytes));
-        (measured + self.shared_nbytes).max(promised).saturating_add(self.coming_nbytes)
+        measured.max(promised).saturating_add(coming_nbytes)
     }
 
     /// Bytes that have still to leave.
     fn excess(&self, held: &Held) -> u64 {
         let target = self.options.share(self.options.target);
-        let values = held.nbytes + self.coming_nbytes + self.wanted_nbytes;
+        let next = self.first_wanted_nbytes;
+        let values = held.nbytes.saturating_add(self.coming_nbytes + next);
         let needed = values.saturating_add(self.native_nbytes.saturating_add(self.pieces_nbytes));
         let beyond = needed.saturating_sub(target);
-        let used = self.used(held) + self.wanted_nbytes;
+        let spill = self.options.share(self.options.spill);
+        let used = self.used_with(self.coming_nbytes + next, held);
         // Executors are told to give back what no value needs before values leave for it; unless
         // there is no time for that.
         let is_lasting = self.n_tight > 1 || used > self.options.share(self.options.pause);
-        let measured = if used > self.options.share(self.options.spill) && is_lasting {
-            used.saturating_sub(target.min(self.options.share(self.options.spill)))
-        } else {
-            0
+        let measured = match used > spill {
+            true if is_lasting => {
+                let until = self.options.share(self.options.spill - SLACK).max(target);
+                used.saturating_sub(until.min(spill))
+            }
+            // What is to come back has to find room all the same.
+            true if next > 0 => (used - spill).min(next),
+            _ => 0,
         };
         beyond.max(measured).saturating_sub(self.leaving_nbytes)
     }
@@ -474,8 +512,14 @@ impl Governor {
 
     /// Whether a value of so many bytes may come back now. Where nothing else can happen, it may.
     pub fn has_room_for(&self, nbytes: u64, held: &Held, is_running: bool) -> bool {
-        !is_running && self.coming_nbytes == 0 && self.leaving_nbytes == 0
-            || self.used(held) + nbytes <= self.options.share(self.options.spill)
+        let coming_nbytes = self.coming_nbytes;
+        if !is_running && coming_nbytes == 0 && self.leaving_nbytes == 0 {
+            return true;
+        }
+        let is_queue_full =
+            coming_nbytes > nbytes && coming_nbytes + nbytes > self.options.share(COMING);
+        let used = self.used_with(coming_nbytes + nbytes, held);
+        !is_queue_full && used <= self.options.share(self.options.spill)
     }
 
     /// Looks where memory stands; whether the pause began (true) or ended (false) just now.
@@ -494,6 +538,13 @@ impl Governor {
     /// Whether so much is in use that calls are to run one by one, without others in advance.
     pub fn is_tight(&self, held: &Held) -> bool {
         self.is_on() && self.used(held) > self.options.share(self.options.spill)
+    }
+
+    /// Whether memory that is kept empty is to be given back: with it, no more could run.
+    pub fn is_idle_too_much(&self, held: &Held) -> bool {
+        let idle_nbytes = self.idle_nbytes();
+        let pause = self.options.share(self.options.pause);
+        idle_nbytes > 0 && self.used(held).saturating_add(idle_nbytes) > pause
     }
 
     /// Whether executors are to give back memory that no value needs: before values leave for it,

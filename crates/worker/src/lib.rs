@@ -29,6 +29,9 @@
 //!   `what_is_spilled_and_what_is_in_memory_is_all_that_is_held`).
 //! - A damaged record is never handed out: its value counts as lost
 //!   (guarded by `a_damaged_record_is_a_lost_value`).
+//! - Memory that is kept empty for values that come back is filled by them and makes no worker
+//!   pause (guarded by `values_that_come_back_fill_what_is_kept_for_them` and
+//!   `memory_kept_for_values_is_given_back_before_a_worker_pauses`).
 //!
 //! - Executors share the slots, so that native calls and others together run no more at once than
 //!   there are threads (guarded by `native_calls_and_others_share_the_slots`).

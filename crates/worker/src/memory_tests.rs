@@ -71,7 +71,7 @@ fn written(worker: &mut Worker, (record, nbytes): (u64, u64)) -> Vec<Action> {
 
 fn measured(worker: &mut Worker, nbytes: u64) -> Vec<Action> {
     let executors = vec![(EXECUTOR, nbytes, 0)];
-    after(worker, Event::Measured(Measured { core_nbytes: 0, executors }))
+    after(worker, Event::Measured(Measured { executors, ..Measured::default() }))
 }
 
 /// A worker with one value on disk: 0, of 30 MiB; and its record.
@@ -356,4 +356,91 @@ fn the_call_that_takes_all_memory_fails_and_no_other() {
         other => panic!("{other:?}"),
     }
     assert!(!told.iter().any(|p| matches!(p, Progress::Crashed { .. })), "{told:?}");
+}
+
+/// A worker in which a call runs, with values of so many bytes on disk, and 20 MiB in memory.
+fn busy_with_away(sizes: &[u64]) -> Worker {
+    let mut worker = limited();
+    let n = sizes.len() as u32;
+    for (index, nbytes) in (0..).zip(sizes) {
+        put(&mut worker, index, *nbytes);
+    }
+    let mut open = spills(&put(&mut worker, n, 60 * MIB));
+    while let Some(spill) = open.pop() {
+        open.extend(spills(&written(&mut worker, spill)));
+    }
+    free(&mut worker, n);
+    assert_eq!(worker.held.nbytes, 0, "all of them are on disk");
+    put(&mut worker, n + 1, 20 * MIB);
+    compute(&mut worker, vec![reader(Run::new(LayerId(6 << 32), 0, 1), data(n + 1))]);
+    worker
+}
+
+fn measured_core(worker: &mut Worker, core: u64, idle: u64, executor: u64) -> Vec<Action> {
+    let executors = vec![(EXECUTOR, executor, 0)];
+    let measured = Measured { core_nbytes: core, idle_nbytes: idle, executors };
+    after(worker, Event::Measured(measured))
+}
+
+#[test]
+fn values_that_come_back_fill_what_is_kept_for_them() {
+    for (idle, n_restored) in [(20 * MIB, 1), (0, 0)] {
+        let mut worker = busy_with_away(&[20 * MIB]);
+        measured_core(&mut worker, 20 * MIB, idle, 45 * MIB);
+        let actions = get(&mut worker, 0);
+        assert_eq!(restores(&actions).len(), n_restored, "{idle} idle bytes: {actions:?}");
+    }
+}
+
+#[test]
+fn memory_of_a_value_that_came_back_and_went_again_serves_the_next_at_once() {
+    let mut worker = busy_with_away(&[20 * MIB, 20 * MIB]);
+    measured_core(&mut worker, 20 * MIB, 20 * MIB, 45 * MIB);
+    let record = restores(&get(&mut worker, 0))[0];
+    let result = Ok((value(20 * MIB), 1));
+    after(&mut worker, Event::Restored { record, result });
+    // Nothing is measured meanwhile; the first leaves for the second, which takes its place.
+    let actions = get(&mut worker, 1);
+    assert_eq!(restores(&actions).len(), 1, "{actions:?}");
+    assert_eq!(worker.held.nbytes, 20 * MIB);
+}
+
+#[test]
+fn no_more_values_come_back_at_once_than_are_about_to_be_read() {
+    let mut worker = busy_with_away(&[5 * MIB, 5 * MIB, 5 * MIB]);
+    let n_restored: usize = (0..3).map(|index| restores(&get(&mut worker, index)).len()).sum();
+    assert_eq!(n_restored, 2);
+    let record = *worker.governor.reading.keys().min().expect("two are on their way");
+    let result = Ok((value(5 * MIB), 1));
+    assert_eq!(restores(&after(&mut worker, Event::Restored { record, result })).len(), 1);
+}
+
+#[test]
+fn memory_kept_for_values_is_given_back_before_a_worker_pauses() {
+    let mut worker = busy_with_away(&[20 * MIB]);
+    assert!(!measured_core(&mut worker, 20 * MIB, 20 * MIB, 55 * MIB).contains(&Action::Trim));
+    let actions = measured_core(&mut worker, 20 * MIB, 20 * MIB, 65 * MIB);
+    assert!(actions.contains(&Action::Trim), "{actions:?}");
+    assert!(!worker.governor.is_paused);
+}
+
+#[test]
+fn executors_hear_that_memory_fills_up_and_that_it_does_no_more() {
+    let heard = |actions: &[Action]| -> Vec<bool> {
+        let news = actions.iter().filter_map(|action| match action {
+            Action::ToExecutor(_, ToExecutor::Crowded(is_crowded)) => Some(*is_crowded),
+            _ => None,
+        });
+        news.collect()
+    };
+    let mut worker = limited();
+    assert_eq!(heard(&put(&mut worker, 0, 10 * MIB)), []);
+    assert_eq!(heard(&put(&mut worker, 1, 20 * MIB)), [true]);
+    assert_eq!(heard(&put(&mut worker, 2, 10 * MIB)), []);
+    // One that takes its place is told as well.
+    let reason = "killed".to_owned();
+    after(&mut worker, Event::ExecutorLost { executor: EXECUTOR, reason, running: None });
+    let next = worker.executors[0].id;
+    assert_eq!(heard(&after(&mut worker, Event::ExecutorJoined { executor: next })), [true]);
+    assert_eq!(heard(&[free(&mut worker, 1), free(&mut worker, 2)].concat()), [false]);
 }

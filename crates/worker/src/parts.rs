@@ -29,7 +29,47 @@ pub(crate) type Pieces = Map<PieceKey, Piece>;
 pub type RecordRead = (u64, TaskId, PartRange);
 
 /// A request to a holder: its number, and what is read.
-pub(crate) type PartsRequest = (u64, Vec<(Run, PartRange)>);
+type PartsRequest = (u64, Vec<(Run, PartRange)>);
+
+/// Parts that are brought ahead of use take about so much, bytes.
+const AHEAD_NBYTES: f64 = (64 << 20) as f64;
+/// They are brought for so many calls at most, however small they are.
+const AHEAD_MOST: usize = 256;
+
+/// Credits for parts between hosts: calls that wait for them ask in turn, so that what is brought
+/// and not yet used has a limit, whatever the number of calls that this worker was given.
+#[derive(Debug, Default)]
+pub(crate) struct PartsAhead {
+    /// What calls are still to ask for. Those that have no parts yet come after the others, which
+    /// take room already and do not wait: else all could wait for each other.
+    to_ask: BTreeMap<(bool, u64), Vec<(WorkerId, PartsRequest)>>,
+    /// Calls that have asked and were not answered in full.
+    asked: Vec<u64>,
+    /// What a call is brought lately, bytes; none until one was.
+    mean_nbytes: Option<f64>,
+}
+
+impl PartsAhead {
+    /// For so many calls parts may be here or under way that no executor was given.
+    fn most(&self, n_executors: usize) -> usize {
+        let least = n_executors + 1;
+        let n = self.mean_nbytes.map(|nbytes| (AHEAD_NBYTES / nbytes.max(1.0)) as usize);
+        n.unwrap_or(0).clamp(least, AHEAD_MOST.max(least))
+    }
+
+    /// A call has some of its parts.
+    fn hurry(&mut self, number: u64) {
+        if let Some(requests) = self.to_ask.remove(&(true, number)) {
+            self.to_ask.insert((false, number), requests);
+        }
+    }
+
+    fn brought(&mut self, nbytes: u64) {
+        let nbytes = nbytes as f64;
+        self.mean_nbytes =
+            Some(self.mean_nbytes.map_or(nbytes, |mean| (7.0 * mean + nbytes) / 8.0));
+    }
+}
 
 /// Who waits for the answer to a request for parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +173,7 @@ impl Worker {
     ) {
         self.n_waiting += 1;
         let number = self.n_waiting;
+        let has_some = self.pieces.contains_key(&reader_of(&calls));
         let mut n_requests = 0;
         if !absent.on_disk.is_empty() {
             n_requests += 1;
@@ -142,7 +183,8 @@ impl Worker {
         for (worker, reads) in absent.elsewhere {
             n_requests += 1;
             let request = self.parts_request(PartsFor::Call { number, from: Some(worker) });
-            self.parts_to_fetch.entry(worker).or_default().push((request, reads));
+            let turn = (!has_some, number);
+            self.parts_ahead.to_ask.entry(turn).or_default().push((worker, (request, reads)));
         }
         for input in &missing {
             self.wanted_by.entry(*input).or_default().push(number);
@@ -192,7 +234,8 @@ impl Worker {
         self.exchanges.clear();
         self.pieces.clear();
         self.governor.pieces_nbytes = 0;
-        self.parts_to_fetch.clear();
+        self.parts_ahead.to_ask.clear();
+        self.parts_ahead.asked.clear();
         // Requests of readers are answered, those of calls are not waited for.
         self.to_read.retain(|(request, _)| {
             matches!(self.parts_requests.get(request), Some(PartsFor::Reader { .. }))
@@ -248,7 +291,7 @@ impl Worker {
         };
         waiting.n_requests = waiting.n_requests.saturating_sub(1);
         let calls = waiting.calls.clone();
-        let reader = (TaskId::new(calls.run.layer, calls.run.start), calls.attempt);
+        let reader = reader_of(&calls);
         let (mut gone, mut failed) = (Vec::new(), None);
         for GotPiece { task, parts, piece } in &got {
             match piece {
@@ -279,6 +322,11 @@ impl Worker {
             self.waits_no_more(number);
             self.give_up_parts(&calls, gone);
         } else {
+            self.parts_ahead.hurry(number);
+            let is_last = self.waiting.get(&number).is_some_and(|w| w.n_requests == 0);
+            if let (true, Some(pieces)) = (is_last, self.pieces.get(&reader)) {
+                self.parts_ahead.brought(pieces.values().map(Piece::nbytes).sum());
+            }
             self.move_on(number);
         }
     }
@@ -324,8 +372,8 @@ impl Worker {
 
     /// Nothing comes any more of what these workers were asked for.
     pub(crate) fn parts_are_lost_with(&mut self, gone: &[WorkerId]) {
-        for worker in gone {
-            self.parts_to_fetch.remove(worker);
+        for requests in self.parts_ahead.to_ask.values_mut() {
+            requests.retain(|(worker, _)| !gone.contains(worker));
         }
         let is_lost = |whose: &PartsFor| match whose {
             PartsFor::Call { from: Some(from), .. } => gone.contains(from),
@@ -440,14 +488,38 @@ impl Worker {
         if !may_fetch {
             return;
         }
-        for (worker, requests) in std::mem::take(&mut self.parts_to_fetch) {
-            let address = self.peers.get(&worker).cloned().unwrap_or_default();
-            for (request, reads) in requests {
-                let address = address.clone();
+        let waiting = &self.waiting;
+        let is_open = |number: &u64| waiting.get(number).is_some_and(|call| call.n_requests > 0);
+        self.parts_ahead.asked.retain(is_open);
+        let most = self.parts_ahead.most(self.n_executors as usize);
+        while let Some(first) = self.parts_ahead.to_ask.first_entry() {
+            let (has_none, number) = *first.key();
+            let n_ahead = self.parts_ahead.asked.len() + self.pieces.len();
+            if has_none && n_ahead >= most {
+                sometimes("a call waited for its turn to ask for parts");
+                return;
+            }
+            self.parts_ahead.asked.push(number);
+            for (worker, (request, reads)) in first.remove() {
+                let address = self.peers.get(&worker).cloned().unwrap_or_default();
                 out.push(Action::FetchParts { request, worker, address, reads });
             }
         }
     }
+
+    /// A call is gone that may not have asked for all its parts yet.
+    pub(crate) fn asks_no_more(&mut self, number: u64) {
+        for turn in [(false, number), (true, number)] {
+            for (_, (request, _)) in self.parts_ahead.to_ask.remove(&turn).into_iter().flatten() {
+                self.parts_requests.remove(&request);
+            }
+        }
+    }
+}
+
+/// Under which pieces are kept that came for a call.
+fn reader_of(calls: &Calls) -> (TaskId, u32) {
+    (TaskId::new(calls.run.layer, calls.run.start), calls.attempt)
 }
 
 fn push_read(reads: &mut Vec<(Run, PartRange)>, task: TaskId, parts: PartRange) {

@@ -251,3 +251,62 @@ fn live(worker: &mut Worker, index: u32) {
     let message = FromExecutor::Done(vec![done]);
     after(worker, Event::FromExecutor { executor: PYTHON, message });
 }
+
+#[test]
+fn calls_ask_for_parts_in_turn() {
+    let mut worker = worker(0, false);
+    put(&mut worker, 0, 100);
+    put(&mut worker, 2, 100);
+    let parts = PartRange::one(7);
+    let call_of = |index: u32| {
+        let mut call = call(&[task(50)], &[(0, parts)]);
+        call.run = task(100 + index).run();
+        call
+    };
+    let asked = |actions: &[Action]| -> Vec<u64> {
+        let requests = actions.iter().filter_map(|action| match action {
+            Action::FetchParts { request, .. } => Some(*request),
+            _ => None,
+        });
+        requests.collect()
+    };
+    let mut open: Vec<u64> = Vec::new();
+    for index in 0..40 {
+        open.extend(asked(&compute(&mut worker, call_of(index))));
+    }
+    let least = open.len();
+    assert!((1..5).contains(&least), "nothing is known of sizes: {least} have asked");
+    // Parts are large: no more calls ask at a time than before.
+    let mut n_asked = open.len();
+    let mut given_away = Vec::new();
+    while let Some(request) = open.pop() {
+        let pieces = vec![piece(1, parts, 40 << 20), piece(3, parts, 40 << 20)];
+        let mut actions = after(&mut worker, Event::Pieces { request, pieces });
+        loop {
+            let asks = asked(&actions);
+            n_asked += asks.len();
+            open.extend(asks);
+            assert!(open.len() <= least, "{} calls ask for 80 MiB each", open.len());
+            given_away.extend(actions.iter().filter_map(|action| match action {
+                Action::ToExecutor(_, ToExecutor::Calls(calls)) => Some(calls[0].run),
+                _ => None,
+            }));
+            let Some(run) = given_away.pop() else { break };
+            let outcome = Outcome::Values(Column::ints(&[1]));
+            let done = Done { run, attempt: 0, elapsed_ns: 1, outcome };
+            let message = FromExecutor::Done(vec![done]);
+            actions = after(&mut worker, Event::FromExecutor { executor: NATIVE, message });
+        }
+    }
+    assert_eq!(n_asked, 40);
+    // Small ones are asked for together.
+    let actions: Vec<Action> = (40..140).flat_map(|n| compute(&mut worker, call_of(n))).collect();
+    let mut open = asked(&actions);
+    let mut most = 0;
+    while let Some(request) = open.pop() {
+        most = most.max(open.len());
+        let pieces = vec![piece(1, parts, 10), piece(3, parts, 10)];
+        open.extend(asked(&after(&mut worker, Event::Pieces { request, pieces })));
+    }
+    assert!(most > 20, "at most {most} calls have asked");
+}

@@ -89,6 +89,7 @@ impl Worker {
         if self.governor.n_away > 0 {
             self.look_ahead();
         }
+        self.see_first_wanted();
         if self.governor.wants_room(&self.held) {
             let needed = self.needed();
             while self.governor.wants_room(&self.held) {
@@ -256,6 +257,15 @@ impl Worker {
         }
     }
 
+    /// The first in line to come back: whether it fits decides whether any does.
+    fn see_first_wanted(&mut self) {
+        let wanted = |task: &TaskId| {
+            let entry = self.governor.get(*task);
+            entry.filter(|entry| entry.stage == Stage::Wanted).map(|entry| entry.nbytes)
+        };
+        self.governor.first_wanted_nbytes = self.to_restore.iter().find_map(wanted).unwrap_or(0);
+    }
+
     fn read_back(&mut self, out: &mut Vec<Action>) {
         while let Some(&task) = self.to_restore.front() {
             let entry = self.governor.get(task).filter(|entry| entry.stage == Stage::Wanted);
@@ -326,6 +336,9 @@ impl Worker {
         let is_idle = self.governor.is_paused && !self.is_running();
         self.governor.on_measured(measured, self.held.nbytes, is_idle);
         self.governor.count_over(&self.held);
+        if self.governor.is_idle_too_much(&self.held) {
+            out.push(Action::Trim);
+        }
         if self.governor.is_trim_due(&self.held) {
             self.trim(out);
         }
@@ -373,6 +386,9 @@ impl Worker {
         let is_moving = self.governor.leaving_nbytes + self.governor.coming_nbytes > 0;
         if self.governor.is_paused && is_idle && !is_moving {
             self.give_back(out);
+        }
+        for executor in &mut self.executors {
+            executor.tell_crowded(self.governor.is_crowded);
         }
         // Without anything that runs or leaves, waiting would be for ever.
         let has_to_wait = self.is_running() || is_moving || self.governor.waits_for_disk();

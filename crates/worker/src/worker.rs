@@ -5,7 +5,7 @@ use crate::event::{Action, Event, ReaderId};
 use crate::executor::Executor;
 use crate::governor::{Governor, MemoryOptions};
 use crate::held::Held;
-use crate::parts::{PartReply, PartsFor, PartsRequest, PieceKey, Pieces, RecordRead};
+use crate::parts::{PartReply, PartsAhead, PartsFor, PieceKey, Pieces, RecordRead};
 use crate::spilling::Doom;
 use hashbrown::HashSet;
 use rasker_graph::{Run, TaskId, Template, TemplateId, TemplateKind};
@@ -91,7 +91,7 @@ pub struct Worker {
     pub(crate) pieces: Map<(TaskId, u32), Pieces>,
     pub(crate) parts_requests: Map<u64, PartsFor>,
     pub(crate) n_parts_requests: u64,
-    pub(crate) parts_to_fetch: BTreeMap<WorkerId, Vec<PartsRequest>>,
+    pub(crate) parts_ahead: PartsAhead,
     pub(crate) to_read: Vec<(u64, Vec<RecordRead>)>,
     pub(crate) peers: Map<WorkerId, String>,
     pub(crate) executors: Vec<Executor>,
@@ -140,7 +140,7 @@ impl Worker {
             pieces: Map::default(),
             parts_requests: Map::default(),
             n_parts_requests: 0,
-            parts_to_fetch: BTreeMap::new(),
+            parts_ahead: PartsAhead::default(),
             to_read: Vec::new(),
             peers: Map::default(),
             executors: Vec::new(),

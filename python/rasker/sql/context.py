@@ -57,6 +57,14 @@ class Context:
     spill_directory : path, optional
         Where data goes that does not fit. Default: the system's folder for such files.
 
+    Notes
+    -----
+    On a cluster two more configuration keys say how a statement is shared out. One that reads
+    fewer bytes than ``sql.whole-below`` (default ``"64 MiB"``) is a single task. Rows that
+    ``ORDER BY`` puts into order are merged by one task if they take fewer bytes than
+    ``sql.range-above``, by estimate, and else by all, each of which has a range of them (default
+    ``"512 MiB"``, with four threads or more ``"32 MiB"``).
+
     Examples
     --------
     >>> from rasker.sql import Context

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rasker.sql import progress
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,10 +61,15 @@ class Result:
 
     def _futures(self) -> list[Any] | None:
         """Futures of the rows, in order, if workers are to make them."""
-        client = None if self._query.is_done() else self._current()
-        if client is None:
+        if self._query.is_done():
             return None
-        return self._query.submit(client._session, *_sizes(client))
+        client = self._current()
+        session = None if client is None else client._session
+        futures = None
+        if session is not None:
+            futures = self._query.submit(session, *_sizes(client))
+        progress.began(self._query, session if futures is not None else None)
+        return futures
 
     def _by_workers(self) -> list[Any] | None:
         """What the last tasks give, each a `pyarrow.Table`; `None` if it is to be made here."""
@@ -328,13 +335,18 @@ class Result:
         return html
 
 
-def _sizes(client: Any) -> tuple[int, int]:
-    """Tasks that run at once, and bytes below which a query is one task."""
+def _sizes(client: Any) -> tuple[int, int, int]:
+    """Tasks that run at once; bytes below which a query, and a result in order, is one task."""
     from rasker import config
     from rasker.utils import parse_bytes
 
     whole = int(parse_bytes(config.get("sql.whole-below", "64 MiB")))
-    return sum(client.nthreads().values()) or 1, whole
+    slots = sum(client.nthreads().values()) or 1
+    # Rows in order move once more where they are shared out: a few tasks merge them sooner alone,
+    # as long as the result is no burden to one of them.
+    above = "32 MiB" if slots >= 4 else "512 MiB"
+    ranged = int(parse_bytes(config.get("sql.range-above", above)))
+    return slots, whole, ranged
 
 
 def _one(schema: Any, tables: list[Any]) -> Any:

@@ -8,6 +8,8 @@ import sys
 import threading
 import time
 
+from rasker.sql.progress import watching
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
@@ -15,12 +17,14 @@ if TYPE_CHECKING:
     from typing import Any, TextIO
 
     from rasker.sql.context import Context
+    from rasker.sql.progress import Watch
     from rasker.sql.result import Result
 
 # Rows that the prompt shows of a long answer.
 _N_SHOWN = 40
 _HISTORY_MAX = 2000
 _PROGRESS_AFTER = 1.0
+_PROGRESS_EVERY = 0.2
 
 _KEYWORDS = (
     "SELECT FROM WHERE GROUP ORDER BY HAVING LIMIT OFFSET JOIN LEFT RIGHT FULL INNER OUTER CROSS "
@@ -209,27 +213,32 @@ class _Shell:
 
 @contextlib.contextmanager
 def _progress(wanted: bool) -> Iterator[None]:
-    """Says on a terminal how long a statement has been running, from the first second on."""
+    """Says on a terminal how far a statement has come, from the first second on."""
     if not wanted or not sys.stderr.isatty():
         yield
         return
     ended = threading.Event()
 
-    def tell() -> None:
+    def tell(watch: Watch) -> None:
         start = time.perf_counter()
         if ended.wait(_PROGRESS_AFTER):
             return
-        while not ended.wait(0.2):
-            print(f"\r{time.perf_counter() - start:6.1f} s", end="", file=sys.stderr, flush=True)
-        print("\r          \r", end="", file=sys.stderr, flush=True)
+        width = 0
+        while not ended.wait(_PROGRESS_EVERY):
+            said = watch.text()
+            line = f"{time.perf_counter() - start:6.1f} s" + (f"  {said}" if said else "")
+            print(f"\r{line:{width}}", end="", file=sys.stderr, flush=True)
+            width = len(line)
+        print(f"\r{'':{width}}\r", end="", file=sys.stderr, flush=True)
 
-    teller = threading.Thread(target=tell, daemon=True)
-    teller.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        teller.join()
+    with watching() as watch:
+        teller = threading.Thread(target=tell, args=(watch,), daemon=True)
+        teller.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            teller.join()
 
 
 @contextlib.contextmanager

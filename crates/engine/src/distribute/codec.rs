@@ -2,6 +2,7 @@
 
 use super::TaskInput;
 use super::input::Writers;
+use super::range::{RangeStep, Step};
 use crate::files::TaskWrite;
 use crate::own_functions::OwnFunction;
 use crate::{EngineError, Kind, Result};
@@ -38,6 +39,9 @@ const INPUT: u8 = 0;
 const RECURSIVE: u8 = 1;
 const WORK_TABLE: u8 = 2;
 const WRITE: u8 = 3;
+const SAMPLE: u8 = 4;
+const BOUNDS: u8 = 5;
+const CUT: u8 = 6;
 
 /// Functions of the caller travel by name; those that a plan calls are gathered here.
 #[derive(Debug, Default)]
@@ -137,6 +141,20 @@ impl PhysicalExtensionCodec for Codec {
             buf.extend(physical_plan_to_bytes_with_extension_codec(sink, self)?);
             return Ok(());
         }
+        if let Some(range) = node.downcast_ref::<RangeStep>() {
+            let (tag, n) = match range.step {
+                Step::Sample => (SAMPLE, 0),
+                Step::Bounds { n } => (BOUNDS, n),
+                Step::Cut => (CUT, 0),
+            };
+            buf.push(tag);
+            buf.extend(n.to_le_bytes());
+            let ordering = range.ordering.iter().cloned();
+            let physical_sort_expr_nodes =
+                serialize_physical_sort_exprs(ordering, self, converter)?;
+            let ordering = Exprs { physical_sort_expr_nodes };
+            return ordering.encode_length_delimited(buf).map_err(damaged);
+        }
         let Some(node) = node.downcast_ref::<TaskInput>() else {
             let text = format!("{} runs in one process only", node.name());
             return Err(EngineError::new(Kind::Unsupported, text).into());
@@ -174,6 +192,7 @@ impl PhysicalExtensionCodec for Codec {
                 let schema = read_schema(&mut rest)?;
                 Ok(Arc::new(WorkTableExec::new(text(rest)?, schema, None)?))
             }
+            (SAMPLE | BOUNDS | CUT, [_, ..]) => self.range(*tag, rest, inputs, context, converter),
             _ => Err(malformed("a node of an unknown kind")),
         }
     }
@@ -228,6 +247,30 @@ fn recursive_query(
 }
 
 impl Codec {
+    fn range(
+        &self,
+        tag: u8,
+        buf: &[u8],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        context: &TaskContext,
+        converter: &dyn PhysicalProtoConverterExtension,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let Some((n, mut buf)) = buf.split_first_chunk::<4>() else {
+            return Err(malformed("a range step is cut short"));
+        };
+        let ordering = Exprs::decode_length_delimited(&mut buf).map_err(damaged)?;
+        let within = PhysicalPlanDecodeContext::new(context, self);
+        let nodes = &ordering.physical_sort_expr_nodes;
+        let ordering = parse_physical_sort_exprs(nodes, &within, &inputs[0].schema(), converter)?;
+        let ordering = LexOrdering::new(ordering).ok_or_else(|| malformed("an order"))?;
+        let step = match tag {
+            SAMPLE => Step::Sample,
+            BOUNDS => Step::Bounds { n: u32::from_le_bytes(*n) },
+            _ => Step::Cut,
+        };
+        Ok(Arc::new(RangeStep::new(step, ordering, inputs.to_vec())?))
+    }
+
     fn input(
         &self,
         buf: &[u8],

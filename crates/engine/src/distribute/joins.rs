@@ -3,8 +3,7 @@
 //! A side that every task gets is read and indexed by each of them; bringing rows together writes
 //! and reads both sides once. So the smaller side goes to all as long as that is little work.
 
-use crate::estimate::estimate;
-use datafusion::arrow::datatypes::DataType;
+use crate::estimate::estimated_nbytes;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::config::ConfigOptions;
@@ -18,8 +17,6 @@ use std::sync::Arc;
 const FEW_NBYTES: f64 = (2 << 20) as f64;
 /// So many are too much for a task, however many rows are on the other side.
 const MANY_NBYTES: f64 = (256 << 20) as f64;
-/// What a value of no fixed width is taken to have.
-const TEXT_NBYTES: usize = 24;
 
 /// Decides it for plans of many tasks.
 ///
@@ -61,7 +58,7 @@ fn is_better_brought_together(join: &HashJoinExec, n_tasks: usize) -> bool {
         // One missing value on the right changes what all left rows give.
         return false;
     }
-    let (build, probe) = (nbytes(join.left()), nbytes(join.right()));
+    let (build, probe) = (estimated_nbytes(join.left()), estimated_nbytes(join.right()));
     if gives_unmatched_left(*join.join_type()) {
         // Only who sees all that a left row may match knows whether nothing does.
         return build + probe > FEW_NBYTES;
@@ -73,10 +70,4 @@ fn is_better_brought_together(join: &HashJoinExec, n_tasks: usize) -> bool {
 pub(super) fn gives_unmatched_left(join: JoinType) -> bool {
     use JoinType as J;
     matches!(join, J::Left | J::Full | J::LeftSemi | J::LeftAnti | J::LeftMark)
-}
-
-fn nbytes(plan: &Arc<dyn ExecutionPlan>) -> f64 {
-    let width = |kind: &DataType| kind.primitive_width().unwrap_or(TEXT_NBYTES);
-    let row: usize = plan.schema().fields().iter().map(|field| width(field.data_type())).sum();
-    estimate(plan).rows * row.max(1) as f64
 }

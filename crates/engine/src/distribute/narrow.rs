@@ -25,10 +25,11 @@ use std::sync::Arc;
 
 type Plan = Arc<dyn ExecutionPlan>;
 
-/// The plan whose only partition is that one of `plan`.
+/// The plan whose only partition is that one of `plan`. One that has no other is that of all
+/// tasks, which are given different things to read.
 pub(super) fn narrow(plan: Plan, partition: usize) -> Result<Plan> {
     let n = n_partitions(&plan);
-    if partition >= n {
+    if n != 1 && partition >= n {
         let text = format!("a fragment of {n} partitions has none of number {partition}");
         return Err(EngineError::new(Kind::Internal, text));
     }

@@ -3,8 +3,10 @@
 use super::Fragment;
 use super::input::TaskInputs;
 use super::narrow::narrow;
-use super::parts::{PartWriter, Parts};
+use super::parts::{PartWriter, Parts, Sharing};
+use super::range::{Comparable, Cutter, RangeStep, Step};
 use crate::environment::Environment;
+use crate::row_ranges::by_rows;
 use crate::{Context, EngineError, Result};
 use ::bytes::Bytes;
 use datafusion::error::{DataFusionError, Result as DfResult};
@@ -14,8 +16,8 @@ use datafusion::execution::{SessionState, TaskContext};
 use datafusion::physical_expr::Partitioning;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::filter_pushdown::FilterPushdown;
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::{ExecutionPlan, collect};
 use futures::StreamExt;
 use rasker_io::Location;
 use std::sync::Arc;
@@ -75,12 +77,14 @@ impl FragmentRunner {
         }
         let context = Arc::new(context);
         let plan = fragment.plan(&context)?;
-        let (plan, keys) = shared_out(plan);
-        let plan = self.improve(narrow(plan, partition as usize)?)?;
+        let partition = partition as usize;
         let n_parts = fragment.n_parts as usize;
-        let mut writer = PartWriter::new(&plan.schema(), keys, n_parts)?;
+        let (plan, sharing) = self.shared_out(plan, partition, &context, check)?;
+        let plan = self.improve(narrow(plan, partition)?)?;
+        let mut writer = PartWriter::new(&plan.schema(), sharing, n_parts)?;
         self.environment.wait(
             async {
+                let plan = by_rows(plan, &context.runtime_env()).await?;
                 let mut rows = plan.execute(0, context)?;
                 while let Some(batch) = rows.next().await {
                     writer.push(batch?)?;
@@ -90,6 +94,37 @@ impl FragmentRunner {
             check,
         )?;
         writer.finish()
+    }
+
+    /// The plan beneath the node that says how its rows are shared out, and how.
+    fn shared_out(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        partition: usize,
+        context: &Arc<TaskContext>,
+        check: &dyn Fn() -> bool,
+    ) -> Result<(Arc<dyn ExecutionPlan>, Sharing)> {
+        if let Some(node) = plan.downcast_ref::<RepartitionExec>() {
+            let sharing = match node.partitioning() {
+                Partitioning::Hash(keys, _) => Sharing::Hash(keys.clone()),
+                _ => Sharing::None,
+            };
+            return Ok((node.input().clone(), sharing));
+        }
+        let Some(node) = plan.downcast_ref::<RangeStep>() else {
+            return Ok((plan, Sharing::None));
+        };
+        let keys = Comparable::new(&node.ordering, &node.inputs[0].schema())?;
+        let sharing = match (node.step, node.inputs.as_slice()) {
+            (Step::Sample, _) => Sharing::Sample { keys, partition },
+            (Step::Cut, [_, bounds]) => {
+                let bounds = collect(bounds.clone(), context.clone());
+                let bounds = self.environment.wait(async { Ok(bounds.await?) }, check)?;
+                Sharing::Range(Cutter::new(keys, &bounds)?)
+            }
+            _ => return Ok((plan, Sharing::None)),
+        };
+        Ok((node.inputs[0].clone(), sharing))
     }
 
     /// What an optimizer can do only where the plan runs: filters that are made while it does go
@@ -156,18 +191,5 @@ impl MemoryPool for AskingPool {
 impl Drop for AskingPool {
     fn drop(&mut self) {
         self.memory.release(self.reserved() as u64);
-    }
-}
-
-/// The plan beneath the node that says how its rows are shared out, and by which keys.
-fn shared_out(
-    plan: Arc<dyn ExecutionPlan>,
-) -> (Arc<dyn ExecutionPlan>, Vec<Arc<dyn datafusion::physical_expr::PhysicalExpr>>) {
-    match plan.downcast_ref::<RepartitionExec>() {
-        Some(node) => match node.partitioning() {
-            Partitioning::Hash(keys, _) => (node.input().clone(), keys.clone()),
-            _ => (node.input().clone(), Vec::new()),
-        },
-        None => (plan, Vec::new()),
     }
 }

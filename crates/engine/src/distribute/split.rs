@@ -3,6 +3,8 @@
 use super::TaskInput;
 use super::given::{Given, MemoryTables};
 use super::joins::gives_unmatched_left;
+use super::range::{self, RangeStep, Step};
+use crate::files::TaskWrite;
 use crate::{EngineError, Kind, Result};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{AcrossPartitions, LexOrdering, Partitioning, PhysicalExpr};
@@ -29,8 +31,10 @@ pub enum Reads {
     /// Task `first + i` reads part `i` of every writer. Tasks of other branches of a union do not
     /// look at what they are given.
     Part { first: u32 },
-    /// Every task reads everything.
+    /// Every task reads the first part of every writer.
     All,
+    /// Task `i` reads part `1 + i`, which holds what the writer of its number wrote.
+    Own,
 }
 
 impl Reads {
@@ -38,6 +42,7 @@ impl Reads {
     pub fn part_of(self, task: u32, n_parts: u32) -> u32 {
         match self {
             Reads::All => 0,
+            Reads::Own => 1 + task,
             Reads::Part { first } => {
                 task.checked_sub(first).filter(|part| *part < n_parts).unwrap_or(0)
             }
@@ -48,7 +53,8 @@ impl Reads {
 /// Tasks that run the partitions of one plan.
 #[derive(Clone, Debug)]
 pub struct Stage {
-    /// With a [`RepartitionExec`] on top where rows are shared out by hash.
+    /// With a [`RepartitionExec`] on top where rows are shared out by hash, a [`RangeStep`] where
+    /// they are by range.
     pub plan: Plan,
     pub n_tasks: u32,
     /// Parts that each task writes.
@@ -59,14 +65,22 @@ pub struct Stage {
     pub given: Option<Given>,
 }
 
-/// Cuts a plan into stages, each after those that it reads; the last one makes the result.
+/// Cuts a plan into stages, each after those that it reads; the last one makes the result. Its
+/// rows are made by several tasks where an order is asked for of rows for which `is_ranged`.
 ///
 /// # Errors
 ///
 /// [`Kind::Unsupported`] for plans that only one process can run.
-pub(crate) fn split(plan: Plan, tables: MemoryTables) -> Result<Vec<Stage>> {
+pub(crate) fn split(
+    plan: Plan,
+    tables: MemoryTables,
+    is_ranged: &dyn Fn(&Plan) -> bool,
+) -> Result<Vec<Stage>> {
     let mut splitter = Splitter { stages: Vec::new(), tables };
-    let last = splitter.stage(plan)?;
+    let last = match merge_on_top(&plan) {
+        Some(merge) if is_ranged(merge.input()) => splitter.ranged(&plan, merge)?,
+        _ => splitter.stage(plan)?,
+    };
     debug_assert_eq!(last + 1, splitter.stages.len());
     Ok(splitter.stages)
 }
@@ -84,6 +98,47 @@ impl Splitter {
         let n_tasks = n_partitions(&plan);
         self.stages.push(Stage { plan, n_tasks, n_parts: 1, inputs, given: None });
         Ok(self.stages.len() - 1)
+    }
+
+    /// A stage that gives a result in order by several tasks, a range of it each.
+    fn ranged(&mut self, plan: &Plan, merge: &SortPreservingMergeExec) -> Result<usize> {
+        let (input, ordering) = (merge.input().clone(), merge.expr().clone());
+        let schema = input.schema();
+        let (constants, known_order) = (constants(&input), self::ordering(&input));
+        let (key_schema, key_order) = range::keys_of(&ordering, &schema)?;
+        let mut inputs = Vec::new();
+        let runs = self.cut(input, &mut inputs)?;
+        let n = n_partitions(&runs);
+        let in_parts = |n: u32| Partitioning::UnknownPartitioning(n as usize);
+
+        let sample = RangeStep::new(Step::Sample, ordering.clone(), vec![runs])?;
+        let sampled = self.push(sample, n, 1 + n, inputs);
+
+        let samples = TaskInput::new(0, key_schema.clone(), in_parts(1), None, Vec::new())?;
+        let bounds = RangeStep::new(Step::Bounds { n }, key_order, vec![Arc::new(samples)])?;
+        let bounds = self.push(bounds, 1, 1, vec![(sampled, Reads::All)]);
+
+        let rows = TaskInput::new(0, schema.clone(), in_parts(n), None, Vec::new())?;
+        let starts = TaskInput::new(1, key_schema, in_parts(1), None, Vec::new())?;
+        let cut = RangeStep::new(Step::Cut, ordering, vec![Arc::new(rows), Arc::new(starts)])?;
+        let cut = self.push(cut, n, n, vec![(sampled, Reads::Own), (bounds, Reads::All)]);
+
+        let read = TaskInput::new(0, schema, in_parts(n), known_order, constants)?;
+        let plan = with_merged(plan, Arc::new(read.each()))?;
+        let inputs = vec![(cut, Reads::Part { first: 0 })];
+        self.stages.push(Stage { plan, n_tasks: n, n_parts: 1, inputs, given: None });
+        Ok(self.stages.len() - 1)
+    }
+
+    fn push(
+        &mut self,
+        step: RangeStep,
+        n_tasks: u32,
+        n_parts: u32,
+        inputs: Vec<(usize, Reads)>,
+    ) -> usize {
+        self.stages.push(Stage { plan: Arc::new(step), n_tasks, n_parts, inputs, given: None });
+        self.stages.len() - 1
     }
 
     /// The plan of the stage that `inputs` belong to, with what is in other stages cut off.
@@ -300,6 +355,30 @@ impl Splitter {
         let join = join.builder().with_partition_mode(PartitionMode::CollectLeft);
         Ok(join.with_new_children(vec![left, right])?.recompute_properties().build_exec()?)
     }
+}
+
+/// The merge of sorted partitions that gives a plan's rows their order, with nothing above it but
+/// what handles each row for itself.
+fn merge_on_top(plan: &Plan) -> Option<&SortPreservingMergeExec> {
+    if let Some(merge) = plan.downcast_ref::<SortPreservingMergeExec>() {
+        let is_merge = merge.fetch().is_none() && n_partitions(merge.input()) > 1;
+        return is_merge.then_some(merge);
+    }
+    let passes_on = plan.downcast_ref::<ProjectionExec>().is_some()
+        || plan.downcast_ref::<TaskWrite>().is_some();
+    match plan.children().as_slice() {
+        [below] if passes_on => merge_on_top(below),
+        _ => None,
+    }
+}
+
+/// The plan, its merge on top reading `runs`.
+fn with_merged(plan: &Plan, runs: Plan) -> Result<Plan> {
+    let below = match plan.downcast_ref::<SortPreservingMergeExec>() {
+        Some(_) => runs,
+        None => with_merged(plan.children()[0], runs)?,
+    };
+    Ok(replace_children_if_necessary(plan.clone(), vec![below])?)
 }
 
 fn n_partitions(plan: &Plan) -> u32 {

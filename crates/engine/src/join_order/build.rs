@@ -61,17 +61,8 @@ impl Builder<'_> {
     fn join(&self, left: Built, right: Built) -> Result<Built> {
         let tables = left.tables | right.tables;
         let (join_type, kept) = self.join_type(&left, &right);
-        let links = self.crossing(left.tables, right.tables);
-        let on = links
-            .iter()
-            .map(|link| {
-                let (l, r) = match left.tables & (1 << link.left.table) != 0 {
-                    true => (link.left, link.right),
-                    false => (link.right, link.left),
-                };
-                (column(&left, l), column(&right, r))
-            })
-            .collect();
+        let equal = self.equal(left.tables, right.tables);
+        let on = equal.into_iter().map(|(l, r)| (column(&left, l), column(&right, r))).collect();
         let filter = self.filter(&left, &right, tables);
         let needed = self.needed(tables);
         let all: Vec<GraphColumn> = match kept {
@@ -109,13 +100,21 @@ impl Builder<'_> {
         }
     }
 
-    fn crossing(&self, left: Tables, right: Tables) -> Vec<Link> {
+    /// Columns that must be equal where `left` and `right` meet. Within each of them the columns
+    /// of a key are equal already: one stands for all.
+    fn equal(&self, left: Tables, right: Tables) -> Vec<(GraphColumn, GraphColumn)> {
+        let keys = self.graph.keys.iter();
+        let by_key = keys.filter_map(|key| {
+            Some((Graph::key_within(key, left)?, Graph::key_within(key, right)?))
+        });
         let has = |tables: Tables, column: GraphColumn| tables & (1 << column.table) != 0;
-        let crosses = |link: &&Link| {
-            (has(left, link.left) && has(right, link.right))
-                || (has(left, link.right) && has(right, link.left))
-        };
-        self.graph.links.iter().filter(crosses).copied().collect()
+        let by_link = self.graph.links.iter().filter_map(|&Link { left: l, right: r }| {
+            if has(left, l) && has(right, r) {
+                return Some((l, r));
+            }
+            (has(left, r) && has(right, l)).then_some((r, l))
+        });
+        by_key.chain(by_link).collect()
     }
 
     /// The conditions that can be decided for the first time where `left` and `right` meet.
@@ -154,6 +153,11 @@ impl Builder<'_> {
     fn needed(&self, tables: Tables) -> Vec<GraphColumn> {
         let mut needed = self.graph.output.clone();
         let outside = |column: GraphColumn| tables & (1 << column.table) == 0;
+        for key in &self.graph.keys {
+            if key.iter().any(|column| outside(*column)) {
+                needed.extend(Graph::key_within(key, tables));
+            }
+        }
         for link in &self.graph.links {
             if outside(link.left) || outside(link.right) {
                 needed.extend([link.left, link.right]);

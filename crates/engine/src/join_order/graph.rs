@@ -72,6 +72,10 @@ impl Predicate {
 /// The tables and conditions of a tree of joins.
 pub(super) struct Graph {
     pub tables: Vec<Table>,
+    /// Columns of tables, one of each, that are all equal to one another: any two of the tables
+    /// can be joined by them, also those that the query does not join with each other.
+    pub keys: Vec<Vec<GraphColumn>>,
+    /// What must be equal besides.
     pub links: Vec<Link>,
     pub predicates: Vec<Predicate>,
     /// The columns of the tree's result.
@@ -81,16 +85,45 @@ pub(super) struct Graph {
 impl Graph {
     /// Takes `plan` apart; `None` where its top is not a join this rule can move.
     pub(super) fn of(plan: &Arc<dyn ExecutionPlan>) -> Option<Self> {
-        let mut graph = Self { tables: vec![], links: vec![], predicates: vec![], output: vec![] };
+        let (tables, keys, links) = (vec![], vec![], vec![]);
+        let mut graph = Self { tables, keys, links, predicates: vec![], output: vec![] };
         if !leads_to_join(plan) {
             return None;
         }
         graph.output = graph.take_apart(plan);
+        graph.find_keys();
         // A condition on one side alone has no join to wait for; the planner has pushed it down
         // already, or had a reason not to.
         let spans = |predicate: &Predicate| predicate.all_tables().count_ones() > 1;
         let movable = graph.tables.len() <= MOST_TABLES && graph.predicates.iter().all(spans);
         movable.then_some(graph)
+    }
+
+    /// Makes keys of the links that chain columns of different tables.
+    fn find_keys(&mut self) {
+        let is_joined = |column: GraphColumn| self.tables[column.table].role == Role::Joined;
+        let joined = self.links.iter().filter(|link| is_joined(link.left) && is_joined(link.right));
+        let kind = |column: &GraphColumn| {
+            let schema = self.tables[column.table].plan.schema();
+            schema.field(column.column).data_type().clone()
+        };
+        let is_key = |class: &Vec<GraphColumn>| {
+            let mut tables: Vec<usize> = class.iter().map(|column| column.table).collect();
+            tables.sort_unstable();
+            tables.dedup();
+            tables.len() == class.len() && class.iter().all(|c| kind(c) == kind(&class[0]))
+        };
+        self.keys = classes(Vec::new(), joined).into_iter().filter(is_key).collect();
+        let keys = &self.keys;
+        let is_of_key = |link: &Link| {
+            keys.iter().any(|key| key.contains(&link.left) && key.contains(&link.right))
+        };
+        self.links.retain(|link| !is_of_key(link));
+    }
+
+    /// The column of a key that stands for it among `tables`.
+    pub(super) fn key_within(key: &[GraphColumn], tables: Tables) -> Option<GraphColumn> {
+        key.iter().find(|column| tables & (1 << column.table) != 0).copied()
     }
 
     /// The tables a reducer needs before it can be joined.
@@ -159,6 +192,29 @@ impl Graph {
             None => all,
         }
     }
+}
+
+/// The columns that links make equal, as classes; `known` ones grow.
+pub(super) fn classes<'a>(
+    known: Vec<Vec<GraphColumn>>,
+    links: impl Iterator<Item = &'a Link>,
+) -> Vec<Vec<GraphColumn>> {
+    let mut classes = known;
+    for link in links {
+        let find = |column| classes.iter().position(|class| class.contains(&column));
+        match (find(link.left), find(link.right)) {
+            (Some(a), Some(b)) if a != b => {
+                let moved = std::mem::take(&mut classes[b]);
+                classes[a].extend(moved);
+                classes.retain(|class| !class.is_empty());
+            }
+            (Some(_), Some(_)) => {}
+            (Some(a), None) => classes[a].push(link.right),
+            (None, Some(b)) => classes[b].push(link.left),
+            (None, None) => classes.push(vec![link.left, link.right]),
+        }
+    }
+    classes
 }
 
 fn predicate(

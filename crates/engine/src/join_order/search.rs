@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::graph::{Graph, GraphColumn, Role, Tables};
+use super::graph::{Graph, GraphColumn, Role, Tables, classes};
 use crate::estimate::Estimate;
 use crate::selectivity::selectivity;
 
@@ -50,7 +50,7 @@ pub(super) struct Search<'a> {
 impl<'a> Search<'a> {
     pub(super) fn new(graph: &'a Graph) -> Self {
         let mut search = Self { graph, classes: vec![], reducer_share: vec![] };
-        search.classes = classes(graph);
+        search.classes = classes(graph.keys.clone(), graph.links.iter());
         search.reducer_share =
             (0..graph.tables.len()).map(|table| search.share_kept(table)).collect();
         search
@@ -176,11 +176,14 @@ impl<'a> Search<'a> {
                 return self.graph.required(reducer) & !other == 0;
             }
         }
-        self.graph.links.iter().any(|link| {
-            let (l, r) = (1u64 << link.left.table, 1u64 << link.right.table);
-            self.graph.tables[link.right.table].role == Role::Joined
-                && ((a & l != 0 && b & r != 0) || (a & r != 0 && b & l != 0))
-        })
+        let within = |key: &[GraphColumn], tables| Graph::key_within(key, tables).is_some();
+        let share_key = self.graph.keys.iter().any(|key| within(key, a) && within(key, b));
+        share_key
+            || self.graph.links.iter().any(|link| {
+                let (l, r) = (1u64 << link.left.table, 1u64 << link.right.table);
+                self.graph.tables[link.right.table].role == Role::Joined
+                    && ((a & l != 0 && b & r != 0) || (a & r != 0 && b & l != 0))
+            })
     }
 
     fn cost(&self, a: Tables, b: Tables) -> f64 {
@@ -266,26 +269,6 @@ impl<'a> Search<'a> {
         }
         parts.remove(0).1
     }
-}
-
-/// The columns that the links make equal, as classes.
-fn classes(graph: &Graph) -> Vec<Vec<GraphColumn>> {
-    let mut classes: Vec<Vec<GraphColumn>> = vec![];
-    for link in &graph.links {
-        let find = |column| classes.iter().position(|class| class.contains(&column));
-        match (find(link.left), find(link.right)) {
-            (Some(a), Some(b)) if a != b => {
-                let moved = std::mem::take(&mut classes[b]);
-                classes[a].extend(moved);
-                classes.retain(|class| !class.is_empty());
-            }
-            (Some(_), Some(_)) => {}
-            (Some(a), None) => classes[a].push(link.right),
-            (None, Some(b)) => classes[b].push(link.left),
-            (None, None) => classes.push(vec![link.left, link.right]),
-        }
-    }
-    classes
 }
 
 pub(super) fn members(tables: Tables) -> impl Iterator<Item = usize> {

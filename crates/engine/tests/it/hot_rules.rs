@@ -107,7 +107,7 @@ async fn answer(session: &SessionContext, query: &str) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-const QUERIES: [&str; 10] = [
+const QUERIES: [&str; 16] = [
     "select fact.t, people.t, count(*) from fact, orders, people, places where fact.a = orders.a \
      and orders.b = people.a and people.b = places.a and places.t = 't3' group by fact.t, people.t",
     "select count(*), sum(fact.b + people.b) from fact, orders, people where fact.a = orders.a \
@@ -129,6 +129,17 @@ const QUERIES: [&str; 10] = [
     "select count(*) from orders where orders.b not in (select b from fact where b is not null)",
     "select p.t, q.t, count(*) from people p, people q, places where p.b = places.a and q.b = \
      places.a and p.a < q.a group by p.t, q.t",
+    "select count(*), sum(o.b + q.b), min(f.t) from fact f, other o, orders q where f.a = o.a and \
+     q.a = f.a and o.b = f.b and q.t = 't5'",
+    "select count(*) from fact f, other o, orders q, people p where f.a = o.a and q.a = o.a and \
+     p.a = q.a and f.b = p.b",
+    "select count(*), sum(q.b) from fact f, orders q, people p where f.a = q.a and f.b = q.a and \
+     p.a = f.a",
+    "select count(*) from fact f, fact g, places p where f.a = f.b and g.a = f.b and p.a = g.a",
+    "select count(*) from fact f, orders q, people p where f.a = q.a and p.a = q.a and exists \
+     (select 1 from other o where o.a = q.a and o.a = f.b)",
+    "select count(*) from fact f, orders q, people p where f.a = q.a and p.a = q.a and not exists \
+     (select 1 from other o where o.a = q.a and o.b = p.b)",
 ];
 
 #[test]
@@ -164,6 +175,24 @@ async fn the_table_that_a_filter_makes_small_is_joined_before_the_large_one() ->
     assert!(place("places") < place("people"), "{text}");
     assert!(place("people") < place("fact"), "{text}");
     assert!(text.contains("SpillingHashJoinExec"), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn tables_that_a_third_one_links_are_joined_with_each_other_first() -> Result<()> {
+    let directory = Directory::new()?;
+    write_tables(&directory.0)?;
+    let ours = session(&directory.0, true, 2).await?;
+    let text = "select count(*) from fact f, other o, orders q where f.a = o.a and q.a = f.a and \
+                f.b = o.b and q.a < 20";
+    let plan = ours.sql(text).await?.create_physical_plan().await?;
+    let text = displayable(plan.as_ref()).indent(false).to_string();
+    let depth = |table: &str| {
+        let line = text.lines().find(|line| line.contains(&format!("{table}.parquet")));
+        line.expect("the table is read").find(|first| first != ' ').expect("a word")
+    };
+    // The two small ones are joined below their join with the large one.
+    assert!(depth("fact") < depth("orders") && depth("fact") < depth("other"), "{text}");
     Ok(())
 }
 

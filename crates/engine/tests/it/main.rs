@@ -3,5 +3,6 @@
 mod context;
 mod hot_rules;
 mod own_functions;
+mod row_ranges;
 mod spilling_join;
 mod stages;

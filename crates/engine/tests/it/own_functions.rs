@@ -79,7 +79,7 @@ fn functions_travel_with_the_stages_that_call_them_and_no_other() {
             rows.sort();
             assert_eq!(rows, whole, "{n} tasks: {text}");
         }
-        let stages = query.stages(3, GO_ON).expect("stages");
+        let stages = query.stages(3, u64::MAX, GO_ON).expect("stages");
         let calls = stages.stages.iter().filter(|stage| {
             !Fragment::new(stage, Vec::new()).expect("a fragment").functions.is_empty()
         });

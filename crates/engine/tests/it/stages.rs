@@ -21,6 +21,8 @@ pub struct Data {
     runner: FragmentRunner,
     /// Whether each task has an attempt before the one that counts.
     runs_twice: Cell<bool>,
+    /// From so many bytes on, rows are put into order by several tasks.
+    range_nbytes: Cell<u64>,
 }
 
 impl Drop for Data {
@@ -38,7 +40,8 @@ impl Data {
         let environment = Arc::new(Environment::new(&settings).expect("an environment"));
         let context = Context::within(environment.clone());
         let runner = FragmentRunner::new(environment);
-        let data = Data { folder, context, runner, runs_twice: Cell::default() };
+        let (runs_twice, range_nbytes) = (Cell::default(), Cell::new(u64::MAX));
+        let data = Data { folder, context, runner, runs_twice, range_nbytes };
         let shown = data.folder.display().to_string();
         for part in 0..3 {
             data.run(&format!(
@@ -82,11 +85,11 @@ impl Data {
         n: usize,
         limit: &dyn Fn(u32) -> Option<u64>,
     ) -> Result<(Vec<RecordBatch>, usize)> {
-        let stages = query.stages(n, GO_ON)?;
+        let stages = query.stages(n, self.range_nbytes.get(), GO_ON)?;
         let mut written: Vec<Vec<Vec<Bytes>>> = Vec::new();
         for stage in &stages.stages {
             if let Some(given) = &stage.given {
-                let joined = |parts: Parts| parts.0.iter().map(joined).collect();
+                let joined = |parts: Parts| parts.0.iter().map(|part| joined(part)).collect();
                 written.push(given.written()?.into_iter().map(joined).collect());
                 continue;
             }
@@ -110,7 +113,7 @@ impl Data {
                 }
                 let parts = self.runner.run(&fragment, task, inputs, memory, GO_ON)?;
                 assert_eq!(parts.0.len(), stage.n_parts as usize);
-                outputs.push(parts.0.iter().map(joined).collect());
+                outputs.push(parts.0.iter().map(|part| joined(part)).collect());
             }
             written.push(outputs);
         }
@@ -123,7 +126,7 @@ impl Data {
     }
 }
 
-fn joined(part: &Vec<Buffer>) -> Bytes {
+fn joined(part: &[Buffer]) -> Bytes {
     let slices: Vec<&[u8]> = part.iter().map(|buffer| buffer.as_slice()).collect();
     Bytes::from(slices.concat())
 }
@@ -239,6 +242,64 @@ fn large_queries_have_several_stages() {
 }
 
 #[test]
+fn rows_are_put_into_order_by_all_tasks() {
+    let data = Data::new("ranged");
+    data.range_nbytes.set(0);
+    // The first two columns say the order; in the last one ties may come in any.
+    for (text, n_stages) in [
+        ("SELECT id, name FROM orders ORDER BY id", 4),
+        ("SELECT id, name FROM orders ORDER BY id DESC", 4),
+        ("SELECT k, amount, id FROM orders ORDER BY k, amount DESC", 4),
+        ("SELECT k, id FROM orders ORDER BY k DESC NULLS LAST, id", 4),
+        ("SELECT name, price, id FROM orders ORDER BY name DESC, price, id", 4),
+        ("SELECT 2 * id AS twice, k IS NULL FROM orders ORDER BY amount % 77, id", 4),
+        ("SELECT name, 1 AS one FROM orders WHERE k = 3 ORDER BY name", 4),
+        ("SELECT id FROM orders WHERE id < 0 ORDER BY id", 4),
+        ("SELECT id FROM orders WHERE id = 2001 ORDER BY amount", 4),
+        ("SELECT k, count(*) AS n FROM orders GROUP BY k ORDER BY n, k", 5),
+        ("SELECT o.id, p.city FROM orders o JOIN places p USING (k) ORDER BY o.id, p.city", 5),
+        ("SELECT id FROM orders ORDER BY id LIMIT 2000", 2),
+    ] {
+        let query = data.plan(text);
+        let whole = texts(&query.collect(GO_ON).unwrap_or_else(|error| panic!("{text}: {error}")));
+        let (rows, found) =
+            data.in_stages(&query, 3).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(texts(&rows), whole, "{text}");
+        assert_eq!(found, n_stages, "{text}");
+        for n in [1, 2, 7] {
+            let (rows, _) = data.in_stages(&query, n).expect("rows");
+            assert_eq!(texts(&rows), whole, "{n} tasks: {text}");
+        }
+    }
+}
+
+#[test]
+fn ranges_have_about_as_many_rows_each() {
+    let data = Data::new("even");
+    data.range_nbytes.set(0);
+    let shown = data.folder.display().to_string();
+    let in_tasks = |query: &Query| data.in_stages(query, 3).map(|(rows, _)| Some(rows));
+    let rows = Rows { check: GO_ON, elsewhere: Some(&in_tasks) };
+    let text = format!(
+        "COPY (SELECT a.id * a.id AS n, b.id FROM orders a, orders b WHERE b.id < 40 ORDER BY n) \
+         TO '{shown}/sorted/' STORED AS PARQUET"
+    );
+    let said = data.context.sql(&text, &Parameters::None, &rows).expect("an answer");
+    assert_eq!(texts(&said.collect(GO_ON).expect("rows")), ["120000"]);
+    let mut names = files(&data.folder.join("sorted"));
+    names.sort();
+    let mut last = -1;
+    for name in &names {
+        let file = format!("FROM '{shown}/sorted/{name}'");
+        let found = texts(&data.run(&format!("SELECT min(n), max(n), count(*) {file}")));
+        let found: Vec<i64> = found[0].split('|').map(|n| n.parse().expect("a number")).collect();
+        assert!(found[0] > last && (35_000..=45_000).contains(&found[2]), "{name}: {found:?}");
+        last = found[1];
+    }
+    assert_eq!(names.len(), 3, "{names:?}");
+}
+
+#[test]
 fn joins_of_which_some_tasks_go_to_disk_give_each_row_once() {
     let data = Data::new("half-spilled");
     let joins = [
@@ -325,7 +386,7 @@ fn what_tasks_write_appears_once_however_often_they_run() {
 fn nothing_is_left_of_tasks_that_failed_to_write() {
     let data = Data::new("unwritten");
     let in_tasks = |query: &Query| {
-        let stages = query.stages(3, GO_ON)?;
+        let stages = query.stages(3, u64::MAX, GO_ON)?;
         let of_last = stages.stages.last().expect("a stage");
         let fragment = Fragment::new(of_last, Vec::new())?;
         data.runner.run(&fragment, 0, Vec::new(), None, GO_ON)?;
@@ -349,7 +410,7 @@ fn tables_in_memory_are_brought_to_tasks_once_and_give_the_same_rows() {
     data.context.create_batches("large", large[0].schema(), large).expect("a table");
     data.context.create_batches("small", rows[0].schema(), rows).expect("a table");
     let given = |text: &str| {
-        let stages = data.plan(text).stages(3, GO_ON).expect("stages").stages;
+        let stages = data.plan(text).stages(3, u64::MAX, GO_ON).expect("stages").stages;
         stages.into_iter().filter_map(|stage| stage.given).collect::<Vec<_>>()
     };
     let texts_of = [
@@ -405,7 +466,8 @@ fn tables_that_share_columns_are_not_taken_for_each_other() {
     for (name, columns) in tables {
         let batch = RecordBatch::try_from_iter(columns).expect("columns");
         data.context.create_batches(name, batch.schema(), vec![batch]).expect("a table");
-        let stages = data.plan(&format!("SELECT * FROM {name}")).stages(3, GO_ON).expect("stages");
+        let stages =
+            data.plan(&format!("SELECT * FROM {name}")).stages(3, u64::MAX, GO_ON).expect("stages");
         all.extend(stages.stages.into_iter().filter_map(|stage| stage.given));
     }
     assert_eq!(all.len(), 5);

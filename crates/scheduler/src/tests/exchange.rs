@@ -244,3 +244,26 @@ fn tasks_go_only_to_workers_that_run_their_kind() {
     assert_eq!(cluster.finished, 100);
     assert!(cluster.given.iter().all(|(worker, ..)| *worker == WorkerId(1)));
 }
+
+#[test]
+fn whoever_asks_is_told_how_many_tasks_are_still_to_end() {
+    let mut cluster = Cluster::new(2);
+    cluster.is_checked = true;
+    cluster.submit(vec![page(6, 8)]);
+    let mut seen = Vec::new();
+    let runs = vec![Run::new(LAYER, 0, 6), Run::new(LAYER, 7, 8), Run::new(LayerId(9), 0, 5)];
+    loop {
+        cluster.client(FromClient::Ask { id: 1, query: Query::Pending(runs.clone()) });
+        cluster.event(Event::Turn);
+        let left = cluster.out.iter().find_map(|action| match action {
+            Action::ToClient(_, ToClient::Answer { answer: Datum::Int(left), .. }) => Some(*left),
+            _ => None,
+        });
+        seen.push(left.expect("an answer"));
+        if step(&mut cluster).0.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((seen.first(), seen.last()), (Some(&14), Some(&0)));
+    assert!(seen.len() > 3 && seen.is_sorted_by(|a, b| a >= b), "{seen:?}");
+}

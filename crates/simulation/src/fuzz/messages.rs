@@ -203,7 +203,7 @@ fn template(feed: &mut Feed<'_>) -> Template {
 }
 
 fn query(feed: &mut Feed<'_>) -> Query {
-    match feed.below(12) {
+    match feed.below(13) {
         0 => Query::Info,
         1 => Query::WhoHas(feed.list(2, key)),
         2 => Query::HasWhat,
@@ -218,6 +218,7 @@ fn query(feed: &mut Feed<'_>) -> Query {
         8 => Query::Peers,
         9 => Query::Run { workers: feed.list(1, text), call: blob(feed) },
         10 => Query::CallStack,
+        11 => Query::Pending(feed.list(3, run)),
         _ => Query::Info,
     }
 }
