@@ -21,24 +21,34 @@ const RUN_MAX: u32 = 16_384;
 /// A run leaves this many times itself for every other thread, so that the end is even.
 const SHARE: u32 = 2;
 
+/// A worker beside which many short calls wait is given some of them before it is another one's
+/// turn, until it has so much more to do, ns: to turn to another one for each costs more than the
+/// calls.
+const SPELL_NS: f64 = 20e3;
+/// So many are many.
+const SPELL_MIN: usize = 8;
+
 /// A worker's place in the line for work: those with an idle thread first, then the least busy.
 #[derive(Clone, Copy)]
 pub(crate) struct Rank {
     is_busy: bool,
+    /// Its work in hand for each thread, ns.
+    per_thread: f64,
     occupancy: f64,
     nthreads: u32,
     id: WorkerId,
 }
 
 impl Rank {
-    fn per_thread(&self) -> f64 {
-        self.occupancy / f64::from(self.nthreads)
+    fn new(is_busy: bool, occupancy: f64, nthreads: u32, id: WorkerId) -> Rank {
+        let per_thread = occupancy / f64::from(nthreads);
+        Rank { is_busy, per_thread, occupancy, nthreads, id }
     }
 }
 
 impl Ord for Rank {
     fn cmp(&self, other: &Rank) -> Ordering {
-        let by_load = || self.per_thread().total_cmp(&other.per_thread());
+        let by_load = || self.per_thread.total_cmp(&other.per_thread);
         self.is_busy.cmp(&other.is_busy).then_with(by_load).then(self.id.cmp(&other.id))
     }
 }
@@ -78,7 +88,7 @@ impl Scheduler {
             let nthreads = worker.hello.nthreads.max(1);
             // One that is busy for long has no room for anything.
             if !is_busy || occupancy < DEPTH_NS * f64::from(nthreads) {
-                open.push(Reverse(Rank { is_busy, occupancy, nthreads, id }));
+                open.push(Reverse(Rank::new(is_busy, occupancy, nthreads, id)));
             }
         }
         // The least busy worker chooses first, again and again; before all, those with a thread
@@ -88,18 +98,26 @@ impl Scheduler {
         let mut victims = Victims::default();
         let mut depth = Depth::Full;
         while let Some(mut first) = open.peek_mut() {
-            let Rank { id, occupancy, .. } = first.0;
-            match self.give(id, Load { occupancy, depth, n_threads }, &mut victims) {
-                Some(ns) => {
-                    first.0.occupancy += ns;
-                    first.0.is_busy = !self.worker(id).expect("alive").is_idle();
+            let Rank { id, mut occupancy, nthreads, .. } = first.0;
+            let end = occupancy + SPELL_NS;
+            let given = loop {
+                match self.give(id, Load { occupancy, depth, n_threads }, &mut victims) {
+                    Some(ns) => occupancy += ns,
+                    None => break false,
                 }
-                None => {
-                    if self.worker(id).expect("alive").is_idle() {
-                        depth = Depth::Threads;
-                    }
-                    PeekMut::pop(first);
+                let is_crowded = self.worker(id).expect("alive").status.is_crowded;
+                if occupancy >= end || is_crowded || self.n_pending(id) < SPELL_MIN {
+                    break true;
                 }
+            };
+            let is_busy = !self.worker(id).expect("alive").is_idle();
+            if given {
+                first.0 = Rank::new(is_busy, occupancy, nthreads, id);
+            } else {
+                if !is_busy {
+                    depth = Depth::Threads;
+                }
+                PeekMut::pop(first);
             }
         }
         self.spare_ranks = open.into_vec();
@@ -210,6 +228,16 @@ impl Scheduler {
 
     /// The first entry of a queue whose task is still ready.
     fn next_of(&mut self, worker: Option<WorkerId>) -> Option<Entry> {
+        if self.table.is_worth_reading_ahead() {
+            let queue = match worker {
+                Some(id) => &mut self.worker_mut(id).expect("alive").pending,
+                None => &mut self.ready,
+            };
+            let next = queue.look_ahead();
+            if !next.is_empty() {
+                self.table.read_ahead_of_calls(&next);
+            }
+        }
         loop {
             let queue = match worker {
                 Some(id) => &mut self.worker_mut(id).expect("alive").pending,

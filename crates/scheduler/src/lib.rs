@@ -43,9 +43,10 @@
 //!   `a_lost_writer_runs_again_and_no_other`).
 //!
 //! Reading order: `event`, `scheduler`, `table`, `transition`, `submit`, `exchange`, `wishes`,
-//! `place`, `queue`, `dispatch`, `send`, `report`, `values`, `hot`, `membership`, `health`,
-//! `errands`, `query`, `explain`, `story`, `invariants`.
+//! `place`, `queue`, `ahead`, `dispatch`, `send`, `report`, `values`, `hot`, `membership`,
+//! `health`, `errands`, `query`, `explain`, `story`, `invariants`.
 
+mod ahead;
 mod dispatch;
 mod errands;
 mod event;

@@ -73,7 +73,9 @@ pub(crate) struct Worker {
     /// It is to end: it gets no work, and its values go elsewhere.
     pub is_retiring: bool,
     // What is to be said at the end of the turn.
-    pub calls: Vec<Calls>,
+    calls: Vec<Calls>,
+    /// How many calls it got at the last turn with any.
+    n_calls_before: usize,
     pub templates: Vec<rasker_graph::Template>,
     pub peers: Vec<Peer>,
     pub opened: Vec<OpenExchange>,
@@ -101,6 +103,7 @@ impl Worker {
             is_suspect: false,
             is_retiring: false,
             calls: Vec::new(),
+            n_calls_before: 0,
             templates: Vec::new(),
             peers: Vec::new(),
             exchanges: Map::default(),
@@ -111,6 +114,26 @@ impl Worker {
 
     pub fn peer(&self) -> Peer {
         Peer { worker: self.id, address: self.hello.routes.clone(), name: self.hello.name.clone() }
+    }
+
+    /// A call that the worker is told of at the end of the turn. As a turn is mostly like the one
+    /// before, the list has room for all from the first.
+    pub fn push_calls(&mut self, calls: Calls) {
+        if self.calls.is_empty() {
+            self.calls.reserve(self.n_calls_before);
+        }
+        self.calls.push(calls);
+    }
+
+    pub fn has_calls(&self) -> bool {
+        !self.calls.is_empty()
+    }
+
+    pub fn take_calls(&mut self) -> Vec<Calls> {
+        if self.has_calls() {
+            self.n_calls_before = self.calls.len();
+        }
+        std::mem::take(&mut self.calls)
     }
 
     pub fn begin(&mut self, template: TemplateIx, count: u32, options: &Options) {

@@ -1,5 +1,6 @@
 //! What workers report of the calls they were given.
 
+use crate::ahead::BATCH;
 use crate::scheduler::Scheduler;
 use crate::story::Moment;
 use crate::table::{Recipe, State, TaskRef};
@@ -7,12 +8,30 @@ use crate::template::TemplateIx;
 use rasker_graph::{Run, TaskId};
 use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{Failure, FailureKind, Finished, Progress, Value, WorkerId};
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// No worker runs more calls at once.
 const THREADS_MAX: u32 = 1 << 16;
 
 impl Scheduler {
+    /// Reads ahead for the reports of single tasks; those of runs stand side by side in memory.
+    pub(crate) fn read_ahead_of_progress(&self, batch: &[Progress]) {
+        if batch.len() < 2 || !self.table.is_worth_reading_ahead() {
+            return;
+        }
+        let mut tasks: SmallVec<[TaskRef; BATCH]> = SmallVec::new();
+        for progress in batch {
+            if let Progress::Finished { run, .. } = progress
+                && run.count == 1
+                && let Some(&layer) = self.table.by_id.get(&run.layer)
+            {
+                tasks.push(TaskRef { layer, index: run.start });
+            }
+        }
+        self.table.read_ahead_of_reports(&tasks);
+    }
+
     pub(crate) fn on_progress(&mut self, worker: WorkerId, progress: &Progress) {
         match progress {
             Progress::Finished { run, attempt, elapsed_ns, nbytes, values } => {

@@ -1,5 +1,6 @@
 //! The machine: its parts and its one door.
 
+use crate::ahead::BATCH;
 use crate::dispatch::Rank;
 use crate::errands::Errand;
 use crate::event::{Action, Event};
@@ -189,9 +190,12 @@ impl Scheduler {
         self.on_heard(worker);
         match message {
             FromWorker::Progress(items) => {
-                for item in &items {
-                    self.on_progress(worker, item);
-                    self.settle();
+                for batch in items.chunks(BATCH) {
+                    self.read_ahead_of_progress(batch);
+                    for item in batch {
+                        self.on_progress(worker, item);
+                        self.settle();
+                    }
                 }
             }
             FromWorker::Answer { id, answer } => self.on_answer(worker, id, answer),
@@ -240,10 +244,10 @@ impl Scheduler {
                 out.push(Action::ToWorker(id, message));
             }
             out.extend(worker.out.drain(..).map(|message| Action::ToWorker(id, message)));
-            if !worker.calls.is_empty() || !worker.peers.is_empty() {
+            if worker.has_calls() || !worker.peers.is_empty() {
                 let message = ToWorker::Compute {
                     templates: std::mem::take(&mut worker.templates),
-                    calls: std::mem::take(&mut worker.calls),
+                    calls: worker.take_calls(),
                     peers: std::mem::take(&mut worker.peers),
                     exchanges: std::mem::take(&mut worker.opened),
                 };

@@ -41,7 +41,7 @@ impl Scheduler {
         self.story.add(self.now_ns, calls.run, Moment::Given, id);
         let worker = self.workers[id.0 as usize].as_deref_mut().expect("alive");
         worker.begin(template, count, &self.table.layer(slot).options);
-        worker.calls.push(calls);
+        worker.push_calls(calls);
     }
 
     /// A worker gets each template once.
@@ -97,7 +97,7 @@ impl Scheduler {
         }
         let worker = self.workers[id.0 as usize].as_deref_mut().expect("alive");
         worker.begin(template, 1, self.table.options(task));
-        worker.calls.push(calls);
+        worker.push_calls(calls);
     }
 
     /// Notes whose values a call elsewhere is about to use up, if memory is short there.

@@ -1,9 +1,10 @@
 //! What clients ask for: layers, values of their own, and to let go of both.
 
+use crate::ahead::BATCH;
 use crate::scheduler::{Scheduler, Step};
 use crate::story::Moment;
 use crate::table::{
-    Listed, MapInput, MapRecipe, PageRecipe, Recipe, State, Table, TaskList, TaskRef,
+    Listed, MapInput, MapRecipe, PageRecipe, Recipe, State, Table, Task, TaskList, TaskRef,
 };
 use crate::template::TemplateIx;
 use rasker_graph::{
@@ -115,6 +116,7 @@ impl Scheduler {
             let end = page.dependency_ends[i];
             let reads = (std::mem::replace(&mut from, end), end);
             Listed {
+                record: Task::new(State::Released, true),
                 key: page.keys[i],
                 template: page.template[i],
                 args_end: page.arg_ends[i],
@@ -163,7 +165,6 @@ impl Scheduler {
     fn add_page(&mut self, slot: u32, page: &Page) {
         let layer = self.table.layer_mut(slot);
         let (id, count) = (layer.id, layer.count);
-        layer.expand_as(count, State::Released);
         for &index in &page.unwanted {
             layer.task_mut(index).wanted = false;
         }
@@ -171,7 +172,12 @@ impl Scheduler {
         self.begin_stretches(page);
         let mut read = TaskList::new();
         let mut from = 0;
+        // The keys of the page itself are still to come.
+        let is_large = count >= 1 << 15 || self.table.is_worth_reading_ahead();
         for index in 0..count {
+            if is_large && (index as usize).is_multiple_of(BATCH) {
+                self.read_ahead_of_page(slot, page, index as usize);
+            }
             let task = TaskRef { layer: slot, index };
             let end = page.dependency_ends[index as usize] as usize;
             read.clear();
@@ -184,6 +190,17 @@ impl Scheduler {
         }
         self.stretches = None;
         self.settle_layer(slot, count);
+    }
+
+    /// Reads ahead for the next tasks of a page that is entered.
+    fn read_ahead_of_page(&self, slot: u32, page: &Page, from: usize) {
+        let (id, end) = (self.table.layer(slot).id, page.len().min(from + BATCH));
+        let first = from.checked_sub(1).map_or(0, |before| page.dependency_ends[before] as usize);
+        let last = page.dependency_ends[end - 1] as usize;
+        let own = page.dependencies[first..last.min(first + 4 * BATCH)].iter();
+        let own = own.filter(|task| task.layer == id);
+        let own = own.map(|task| TaskRef { layer: slot, index: task.index });
+        self.table.read_ahead_of_keys(page.keys[from..end].iter().copied(), own);
     }
 
     /// As `resolve`, for a task of the layer `id`: mostly it reads tasks of its own layer.

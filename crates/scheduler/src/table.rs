@@ -186,9 +186,11 @@ pub(crate) struct PageRecipe {
     pub readings: Vec<Reading>,
 }
 
-/// What is kept of a listed task, side by side: in a large graph each separate column would be
-/// another line of memory that is not in the cache.
+/// What is kept of a listed task, in one line of memory: in a large graph it is not in the cache,
+/// nor would any other be.
+#[repr(align(64))]
 pub(crate) struct Listed {
+    pub record: Task,
     pub key: Key,
     /// Place of its template among the page's.
     pub template: u32,
@@ -198,7 +200,7 @@ pub(crate) struct Listed {
     pub reads: (u32, u32),
 }
 
-const _: () = assert!(size_of::<Listed>() <= 32);
+const _: () = assert!(size_of::<Listed>() == 64);
 
 impl PageRecipe {
     pub fn task(&self, index: u32) -> &Listed {
@@ -226,6 +228,7 @@ pub(crate) struct LayerState {
     pub recipe: Recipe,
     /// Map layers that read this one by position.
     pub dependents: Vec<(u32, u32)>,
+    /// Records, unless the recipe lists them.
     chunks: Vec<Box<[Task]>>,
     pub expanded: u32,
     /// Tasks from here on are roots that nobody looked at yet.
@@ -242,28 +245,31 @@ const CHUNK: u32 = 1 << CHUNK_BITS;
 
 impl LayerState {
     pub fn task(&self, index: u32) -> &Task {
+        if let Recipe::Page(page) = &self.recipe {
+            return &page.task(index).record;
+        }
         &self.chunks[(index >> CHUNK_BITS) as usize][(index & (CHUNK - 1)) as usize]
     }
     pub fn task_mut(&mut self, index: u32) -> &mut Task {
+        if let Recipe::Page(page) = &mut self.recipe {
+            return &mut page.tasks[index as usize].record;
+        }
         &mut self.chunks[(index >> CHUNK_BITS) as usize][(index & (CHUNK - 1)) as usize]
     }
     /// Makes records up to at least `end`; new ones are roots that wait for the cursor.
     /// Returns how many were made.
     pub fn expand(&mut self, end: u32) -> u32 {
-        self.expand_as(end, State::Ready)
-    }
-    pub fn expand_as(&mut self, end: u32, state: State) -> u32 {
         let before = self.expanded;
         while self.expanded < end {
             let n = CHUNK.min(self.count - self.expanded);
-            let task = Task::new(state, self.wanted);
+            let task = Task::new(State::Ready, self.wanted);
             self.chunks.push(vec![task; n as usize].into());
             self.expanded += n;
         }
         self.expanded - before
     }
     pub fn nbytes(&self) -> usize {
-        self.expanded as usize * size_of::<Task>()
+        self.chunks.iter().map(|chunk| size_of_val::<[Task]>(chunk)).sum()
     }
 }
 
@@ -367,6 +373,7 @@ impl Table {
     }
 
     pub fn new_layer(id: LayerId, client: ClientId, count: u32, recipe: Recipe) -> LayerState {
+        let expanded = if let Recipe::Page(_) = &recipe { count } else { 0 };
         LayerState {
             id,
             serial: 0,
@@ -378,7 +385,7 @@ impl Table {
             recipe,
             dependents: Vec::new(),
             chunks: Vec::new(),
-            expanded: 0,
+            expanded,
             cursor: count,
             alive: count,
             wanted: true,
@@ -393,6 +400,10 @@ impl Table {
             Recipe::Data { keys, .. } => Some(keys[task.index as usize]),
             Recipe::Map(_) => None,
         }
+    }
+
+    pub fn n_keys(&self) -> usize {
+        self.by_key.len()
     }
 
     pub fn find_key(&self, key: Key) -> Option<TaskRef> {
@@ -412,6 +423,21 @@ impl Table {
         let mut by_key = std::mem::take(&mut self.by_key);
         by_key.reserve(n, |task| self.own_key(*task).map_or(0, |key| key.0 as u64));
         self.by_key = by_key;
+    }
+
+    /// Reads the part of the table where a key would stand.
+    pub fn read_near(&self, key: Key) {
+        let found = self.by_key.find(key.0 as u64, |task| {
+            std::hint::black_box(task.index);
+            false
+        });
+        std::hint::black_box(found);
+    }
+
+    /// An edge's dependent and the edge after it.
+    pub fn edge(&self, at: u32) -> (TaskRef, u32) {
+        let edge = &self.edges[at as usize];
+        (edge.dependent, edge.next)
     }
 
     pub fn remove_key(&mut self, task: TaskRef) {
@@ -475,7 +501,8 @@ impl Table {
         match &self.layer(task.layer).recipe {
             Recipe::Data { .. } => {}
             Recipe::Page(page) => {
-                into.extend_from_slice(page.reads(task.index));
+                // One by one: mostly there are two or three, too few to call for a copy.
+                into.extend(page.reads(task.index).iter().copied());
             }
             Recipe::Map(map) => {
                 for input in &map.inputs {

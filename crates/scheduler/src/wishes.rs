@@ -1,6 +1,7 @@
 //! What clients want and let go of: tasks under further names, values of their own, release,
 //! cancellation and retries.
 
+use crate::ahead::BATCH;
 use crate::scheduler::{Scheduler, Step};
 use crate::story::Moment;
 use crate::table::{Recipe, State, Table, TaskList, TaskRef};
@@ -151,6 +152,9 @@ impl Scheduler {
                 let Some(layer) = self.table.layers[slot as usize].as_ref() else { break };
                 if layer.id != run.layer || index >= layer.expanded {
                     break;
+                }
+                if ((index - run.start) as usize).is_multiple_of(BATCH) {
+                    self.table.read_ahead_of_release(slot, index, end);
                 }
                 self.unwant(TaskRef { layer: slot, index });
                 self.settle();

@@ -1,8 +1,9 @@
 //! What a task costs the scheduler machine alone: its workers answer at once.
 //!
-//! `zero_worker [--most 10000000] [--shapes tree,random] [--workers 2,24,168]` prints a table: time
-//! in the machine per task, from submission to the last report and for the release, and bytes per
-//! task while all values are held.
+//! `cargo bench -p rasker-scheduler --bench zero_worker -- [--least 10000] [--most 10000000]
+//! [--shapes tree,random] [--workers 2,24,168]` prints a table: time in the machine per task, from
+//! submission to the last report and for the release, and bytes per task while all values are held.
+//! It stands beside the machine and not in the simulator, whose machines carry hooks.
 
 use rasker_graph::*;
 use rasker_protocol::*;
@@ -167,6 +168,8 @@ fn measure(shape: &str, n_workers: u32, layer: Layer) {
     );
 }
 
+type Shape = (&'static str, fn(u32) -> Layer);
+
 /// What follows an option on the command line.
 fn option(name: &str) -> Option<String> {
     let mut arguments = std::env::args().skip_while(|argument| argument != name);
@@ -174,20 +177,23 @@ fn option(name: &str) -> Option<String> {
 }
 
 fn main() {
-    let most = option("--most").and_then(|most| most.parse().ok()).unwrap_or(10_000_000);
+    let number = |name| option(name).and_then(|number| number.parse().ok());
+    let least = number("--least").unwrap_or(0);
+    let most = number("--most").unwrap_or(10_000_000);
     let chosen = option("--shapes");
     let workers = option("--workers").unwrap_or_else(|| "2,24,168".to_owned());
     println!(
         "{:<12}{:>10}{:>9}{:>12}{:>12}{:>10}{:>12}",
         "shape", "tasks", "workers", "run µs", "release µs", "bytes", "messages"
     );
-    let shapes: [(&str, fn(u32) -> Layer); 4] =
+    let shapes: [Shape; 4] =
         [("independent", independent), ("tree", tree), ("merge", merge), ("random", random)];
     for (shape, make) in shapes {
         if chosen.as_ref().is_some_and(|chosen| !chosen.split(',').any(|name| name == shape)) {
             continue;
         }
-        for count in [10_000, 100_000, 1_000_000, 10_000_000].into_iter().filter(|n| *n <= most) {
+        let counts = [10_000, 100_000, 1_000_000, 10_000_000].into_iter();
+        for count in counts.filter(|count| (least..=most).contains(count)) {
             for n_workers in workers.split(',').filter_map(|n| n.parse().ok()) {
                 measure(shape, n_workers, make(count));
             }
