@@ -502,7 +502,9 @@ impl Table {
             Recipe::Data { .. } => {}
             Recipe::Page(page) => {
                 // One by one: mostly there are two or three, too few to call for a copy.
-                into.extend(page.reads(task.index).iter().copied());
+                for dependency in page.reads(task.index) {
+                    into.push(*dependency);
+                }
             }
             Recipe::Map(map) => {
                 for input in &map.inputs {
