@@ -8,8 +8,8 @@
 use crate::peer::{DEPTH_NS, Depth, Load};
 use crate::queue::Entry;
 use crate::scheduler::Scheduler;
-use crate::table::{Recipe, State, Task, TaskRef};
-use rasker_graph::TaskId;
+use crate::table::{Recipe, State, Task, TaskList, TaskRef};
+use rasker_graph::{Run, TaskId};
 use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{Priority, ToWorker, WorkerId};
 use std::cmp::{Ordering, Reverse};
@@ -169,18 +169,64 @@ impl Scheduler {
         let duration = self.templates.duration_ns(template);
         let cost = (duration, self.templates.result_nbytes(template));
         let load = Load { depth: self.depth_for(id, entry.task(), load.depth), ..load };
-        if self.worker(id).expect("alive").room(load, cost) == 0 {
+        let room = self.worker(id).expect("alive").room(load, cost);
+        if room == 0 {
             return None;
         }
         if let Some(victim) = victim {
             self.worker_mut(victim).expect("alive").pending.pop_to_lend();
         } else if own == Some(entry) {
             self.worker_mut(id).expect("alive").pending.pop();
+            let count = self.take_followers(id, entry, room);
+            if count > 1 {
+                let run = Run::new(self.table.layer(entry.layer).id, entry.index, count);
+                for index in run.indices() {
+                    self.set(TaskRef { index, ..entry.task() }, State::Processing { worker: id });
+                }
+                self.send_run(id, run, entry);
+                return Some(f64::from(count) * duration);
+            }
         } else {
             self.ready.pop();
         }
         self.send(id, entry);
         Some(duration)
+    }
+
+    /// Takes those of a map's tasks out of a worker's queue that follow the one that was just
+    /// taken and may be sent with it as a run: all their inputs are at that worker, and it is the
+    /// first attempt of each. How many tasks the run has.
+    fn take_followers(&mut self, id: WorkerId, first: Entry, room: u32) -> u32 {
+        let worker = self.worker(id).expect("alive");
+        // Others may have to help with what is left.
+        let n_pending = worker.pending.len() as u32 + 1;
+        let fair = n_pending / (SHARE * worker.hello.nthreads.max(1));
+        let n_max = room.min(fair).min(RUN_MAX);
+        if n_max <= 1 || worker.status.is_crowded || !self.fits_a_run(id, first.task()) {
+            return 1;
+        }
+        let mut count = 1;
+        while count < n_max {
+            let next = Entry { index: first.index + count, ..first };
+            if self.next_of(Some(id)) != Some(next) || !self.fits_a_run(id, next.task()) {
+                break;
+            }
+            self.worker_mut(id).expect("alive").pending.pop();
+            count += 1;
+        }
+        count
+    }
+
+    /// Whether a task of a map may be sent to a worker within a run.
+    fn fits_a_run(&self, id: WorkerId, task: TaskRef) -> bool {
+        let Recipe::Map(_) = &self.table.layer(task.layer).recipe else { return false };
+        let record = self.table.task(task);
+        if record.attempt > 0 || record.suspicion > 0 {
+            return false;
+        }
+        let mut dependencies = TaskList::new();
+        self.table.dependencies(task, &mut dependencies);
+        dependencies.iter().all(|input| self.is_held_by(*input, id))
     }
 
     /// The first layer of roots that a worker may run.
@@ -195,7 +241,7 @@ impl Scheduler {
         if !worker.status.is_crowded {
             return depth;
         }
-        let mut dependencies = crate::table::TaskList::new();
+        let mut dependencies = TaskList::new();
         self.table.dependencies(task, &mut dependencies);
         let nbytes = dependencies.iter().map(|dependency| match self.state(*dependency) {
             State::Memory { nbytes, .. } => f64::from(nbytes),
@@ -383,7 +429,8 @@ impl Scheduler {
         }
         let count = end - start;
         if count > 0 {
-            self.send_run(id, slot, start, count, template);
+            let run = Run::new(self.table.layer(slot).id, start, count);
+            self.send_run(id, run, Entry { priority, layer: slot, index: start });
         }
         Some(f64::from(count) * duration)
     }

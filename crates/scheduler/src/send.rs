@@ -11,24 +11,27 @@ use rasker_protocol::{CallWork, Calls, Label, Source, WorkerId};
 use smallvec::SmallVec;
 
 impl Scheduler {
-    pub(crate) fn send_run(
-        &mut self,
-        id: WorkerId,
-        slot: u32,
-        start: u32,
-        count: u32,
-        template: TemplateIx,
-    ) {
+    /// Sends a run of a map's tasks, whose inputs are all at that worker; the first is in `entry`.
+    pub(crate) fn send_run(&mut self, id: WorkerId, run: Run, entry: Entry) {
+        let (slot, start) = (entry.layer, run.start);
+        let task_id = |task: TaskRef| self.table.id(task);
         let layer = self.table.layer(slot);
-        let Recipe::Map(map) = &layer.recipe else { unreachable!("roots are maps") };
+        let Recipe::Map(map) = &layer.recipe else { unreachable!("only maps are sent as runs") };
         let inputs = map.inputs.iter().map(|input| match input {
-            MapInput::Values(column) => Input::Values(column.slice(start, count)),
-            _ => unreachable!("roots read no tasks"),
+            MapInput::Values(column) => Input::Values(column.slice(start, run.count)),
+            MapInput::Tasks { layer, first } => {
+                Input::Tasks(task_id(TaskRef { layer: *layer, index: first + start }))
+            }
+            MapInput::List(tasks) => {
+                let tasks = &tasks[start as usize..run.end() as usize];
+                Input::TaskList(tasks.iter().map(|task| task_id(*task)).collect())
+            }
         });
+        let template = map.template;
         let calls = Calls {
-            run: Run::new(layer.id, start, count),
+            run,
             attempt: 0,
-            priority: layer.priority,
+            priority: entry.priority,
             template: self.templates.get(template).template.id,
             fused: SmallVec::new(),
             label: Label { name: map.name.clone(), key: map.key, layer: true, text: None },
@@ -40,7 +43,7 @@ impl Scheduler {
         self.teach(id, template);
         self.story.add(self.now_ns, calls.run, Moment::Given, id);
         let worker = self.workers[id.0 as usize].as_deref_mut().expect("alive");
-        worker.begin(template, count, &self.table.layer(slot).options);
+        worker.begin(template, run.count, &self.table.layer(slot).options);
         worker.push_calls(calls);
     }
 

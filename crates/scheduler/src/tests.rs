@@ -242,6 +242,21 @@ fn a_map_over_a_map_reads_by_position() {
 }
 
 #[test]
+fn a_map_over_a_map_is_sent_in_runs() {
+    let mut cluster = Cluster::new(2);
+    cluster.is_checked = true;
+    let over = |layer| vec![Input::Tasks(TaskId::new(LayerId::new(CLIENT, layer), 0))];
+    cluster.submit(vec![inc(1, 4000), map_layer(2, 4000, over(1)), map_layer(3, 4000, over(2))]);
+    cluster.run();
+    assert_eq!(cluster.finished, 12_000);
+    let upper = LayerId::new(CLIENT, 3);
+    let runs = cluster.given.iter().filter(|(_, run, _)| run.layer == upper);
+    let (n_runs, n_tasks) = runs.fold((0, 0), |(n, sum), (_, run, _)| (n + 1, sum + run.count));
+    assert_eq!(n_tasks, 4000, "each task is given once");
+    assert!(n_runs < 200, "{n_runs} messages for 4000 tasks");
+}
+
+#[test]
 fn the_state_is_sound_after_every_event() {
     let mut cluster = Cluster::new(3);
     cluster.is_checked = true;

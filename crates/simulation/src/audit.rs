@@ -118,6 +118,9 @@ impl World {
         for calls in calls {
             if calls.run.count > 1 {
                 self.book.count("tasks were sent as a run");
+                if calls.has_dependencies() {
+                    self.book.count("tasks that read others were sent as a run");
+                }
             }
             if calls.attempt > 0 {
                 self.book.count("a task was sent again");

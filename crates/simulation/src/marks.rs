@@ -100,6 +100,7 @@ pub const MARKS: &[&str] = &[
     "parts were fetched",
     "ready calls were handed back",
     "several inputs were fetched as one",
+    "tasks that read others were sent as a run",
     "tasks were sent as a run",
     "the cluster was restarted",
     "values went with an executor",
