@@ -42,8 +42,8 @@
 //! - Of a spilled value nothing is read but the parts that are asked for
 //!   (guarded by `parts_of_a_spilled_value_are_read_and_nothing_else_of_it`).
 //!
-//! Reading order: `event`, `worker`, `calls`, `feeding`, `values`, `parts`, `held`, `membership`,
-//! `executor`, `governor`, `spilling`, `invariants`.
+//! Reading order: `event`, `worker`, `calls`, `ready`, `feeding`, `values`, `parts`, `held`,
+//! `membership`, `executor`, `governor`, `spilling`, `invariants`.
 
 mod calls;
 mod event;
@@ -54,6 +54,7 @@ mod held;
 mod invariants;
 mod membership;
 mod parts;
+mod ready;
 mod spilling;
 mod values;
 mod worker;
