@@ -273,3 +273,70 @@ impl Held {
         self.singles.is_empty() && self.columns.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAYER: LayerId = LayerId(1);
+
+    fn task(index: u32) -> TaskId {
+        TaskId::new(LAYER, index)
+    }
+
+    fn run(start: u32, count: u32) -> Run {
+        Run::new(LAYER, start, count)
+    }
+
+    fn column(count: u32) -> Form {
+        Form::Value(Value::Column(Column::floats(&vec![1.0; count as usize])))
+    }
+
+    fn live(nbytes: u64) -> Form {
+        Form::Live { executor: ExecutorId(0), nbytes }
+    }
+
+    fn tasks(held: &Held) -> Vec<u32> {
+        let mut tasks: Vec<u32> = held.tasks().map(|task| task.index).collect();
+        tasks.sort_unstable();
+        tasks
+    }
+
+    #[test]
+    fn a_task_has_one_value_however_values_come() {
+        let mut held = Held::default();
+        assert!(held.put(run(0, 4), column(4)).is_empty());
+        // What is held stays, unless it is made anew.
+        held.insert(task(2), live(100));
+        assert!(held.single(task(2)).is_none());
+        assert!(held.put(run(2, 1), live(100)).is_empty());
+        assert_eq!(tasks(&held), [0, 1, 2, 3]);
+        assert_eq!((held.nbytes, held.live_nbytes), (24 + 100, 100));
+        // A column takes the place of single values and of parts of others.
+        let gone = held.put(run(1, 4), column(4));
+        assert_eq!(gone.iter().map(|gone| gone.task).collect::<Vec<_>>(), [task(2)]);
+        assert_eq!(gone[0].live_in, Some((ExecutorId(0), 100)));
+        assert_eq!(tasks(&held), [0, 1, 2, 3, 4]);
+        assert_eq!((held.nbytes, held.live_nbytes), (40, 0));
+        assert_eq!(held.inventory(), [(run(0, 1), 8), (run(1, 4), 32)]);
+        held.remove(run(0, 5));
+        assert!(held.is_empty() && held.nbytes == 0);
+    }
+
+    #[test]
+    fn a_run_that_claims_to_be_endless_names_what_is_there() {
+        let mut held = Held::default();
+        for index in [7, 3, 5] {
+            held.insert(task(index), live(1));
+        }
+        held.put(run(10, 3), column(3));
+        let endless = run(4, u32::MAX);
+        let within = held.within(endless).into_iter().map(|task| task.index);
+        assert_eq!(within.collect::<Vec<_>>(), [5, 7, 10, 11, 12]);
+        let gone = held.remove(endless);
+        assert_eq!(gone.iter().map(|gone| gone.task).collect::<Vec<_>>(), [task(5), task(7)]);
+        assert_eq!(tasks(&held), [3]);
+        assert_eq!(held.remove_executor(ExecutorId(0)), [run(3, 1)]);
+        assert!(held.is_empty() && held.live_nbytes == 0);
+    }
+}
