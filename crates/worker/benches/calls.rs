@@ -1,9 +1,9 @@
 //! What a call costs the worker machine alone: its executor and its peers answer at once.
 //!
 //! `cargo bench -p rasker-worker --bench calls -- [--count 100000] [--batches 1,64]
-//! [--shapes single,chain]` prints time in the machine per call, for calls that come one in a
-//! message and many in one. Instructions are counted with
-//! `valgrind --tool=callgrind --toggle-collect='rasker_worker::worker::Worker::handle'` and two
+//! [--shapes single,chain] [--limit 8388608]` prints time in the machine per call, for calls that
+//! come one in a message and many in one; the limit to memory is in KiB. Instructions are counted
+//! with `valgrind --tool=callgrind --toggle-collect=rasker_worker::worker::Worker::handle` and two
 //! counts, whose difference leaves out what is done once. The machine is set up as workers are: a
 //! limit to its memory, a disk, and an executor for each kind of calls.
 
@@ -64,13 +64,13 @@ struct Node {
 }
 
 impl Node {
-    fn new(shape: Shape) -> Node {
+    fn new(shape: Shape, limit_nbytes: u64) -> Node {
         let options = WorkerOptions {
             nthreads: 1,
             runs: Kinds::BOTH,
             shares_objects: false,
             local_clients: false,
-            memory: MemoryOptions { limit_nbytes: 8 << 30, has_disk: true, ..Default::default() },
+            memory: MemoryOptions { limit_nbytes, has_disk: true, ..Default::default() },
         };
         let mut worker = Worker::new(options);
         let mut out = Vec::new();
@@ -212,8 +212,8 @@ impl Node {
     }
 }
 
-fn measure(shape: Shape, batch: u32, count: u32) {
-    let mut node = Node::new(shape);
+fn measure(shape: Shape, batch: u32, count: u32, limit_nbytes: u64) {
+    let mut node = Node::new(shape, limit_nbytes);
     // Calls are short: the worker is to know that before it is measured.
     node.run(Run::new(LAYER, 0, 1), vec![Run::new(LAYER, 0, 1)]);
     node = Node { spent: Duration::ZERO, n_finished: 0, ..node };
@@ -246,6 +246,7 @@ fn option(name: &str) -> Option<String> {
 
 fn main() {
     let count: u32 = option("--count").and_then(|n| n.parse().ok()).unwrap_or(100_000);
+    let limit: u64 = option("--limit").and_then(|n| n.parse().ok()).unwrap_or(8 << 20);
     let batches = option("--batches").unwrap_or_else(|| "1,64".to_owned());
     let chosen = option("--shapes");
     println!("{:<10}{:>12}{:>10}{:>14}", "shape", "per message", "calls", "ns per call");
@@ -254,7 +255,7 @@ fn main() {
             continue;
         }
         for batch in batches.split(',').filter_map(|batch| batch.parse().ok()) {
-            measure(shape, batch, count.next_multiple_of(batch));
+            measure(shape, batch, count.next_multiple_of(batch), limit << 10);
         }
     }
 }

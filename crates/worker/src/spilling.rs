@@ -1,7 +1,7 @@
 //! Values leave memory and come back; the governor says which, and when.
 
 use crate::event::Action;
-use crate::governor::{Measured, SPILL_NBYTES_MIN, Stage};
+use crate::governor::{Measured, Stage};
 use crate::held::Form;
 use crate::worker::Worker;
 use hashbrown::HashSet;
@@ -34,35 +34,6 @@ pub(crate) struct Doom {
 type Tasks = HashSet<TaskId, foldhash::fast::FixedState>;
 
 impl Worker {
-    /// Takes a value in; one that is held already stays as it is.
-    pub(crate) fn keep(&mut self, task: TaskId, value: Value, is_copy: bool) {
-        let form = Form::Value(value);
-        if let Some(nbytes) = self.movable(&form) {
-            self.governor.enter(task, nbytes, is_copy);
-        }
-        self.held.insert(task, form);
-    }
-
-    /// Takes values in that were made here; those of earlier attempts make place. Live ones were
-    /// told to their executor before.
-    pub(crate) fn put(&mut self, run: Run, form: Form) {
-        let nbytes = self.movable(&form);
-        for gone in self.held.put(run, form) {
-            self.let_go_of_record(gone.task);
-        }
-        if let Some(nbytes) = nbytes {
-            self.governor.enter(TaskId::new(run.layer, run.start), nbytes, false);
-        }
-    }
-
-    /// The size of a value that can leave, if it is worth it.
-    fn movable(&self, form: &Form) -> Option<u64> {
-        if !self.governor.is_on() || matches!(form, Form::Value(Value::Column(_))) {
-            return None;
-        }
-        Some(form.nbytes()).filter(|nbytes| *nbytes >= SPILL_NBYTES_MIN)
-    }
-
     /// Lets values go, wherever they are.
     pub(crate) fn let_go(&mut self, run: Run) {
         for gone in self.held.remove(run) {

@@ -1,15 +1,45 @@
 //! Values come and go: fetched from peers, put by clients, handed to readers.
 
 use crate::event::{Action, ReaderId};
+use crate::governor::SPILL_NBYTES_MIN;
 use crate::held::Form;
 use crate::worker::{Request, Worker};
 use hashbrown::hash_map::Entry;
-use rasker_graph::TaskId;
+use rasker_graph::{Run, TaskId};
 use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{Failure, FromHolder, Progress, ToHolder, Value, WorkerId};
 use std::sync::Arc;
 
 impl Worker {
+    /// Takes a value in; one that is held already stays as it is.
+    pub(crate) fn keep(&mut self, task: TaskId, value: Value, is_copy: bool) {
+        let form = Form::Value(value);
+        if let Some(nbytes) = self.movable(&form) {
+            self.governor.enter(task, nbytes, is_copy);
+        }
+        self.held.insert(task, form);
+    }
+
+    /// Takes values in that were made here; those of earlier attempts make place. Live ones were
+    /// told to their executor before.
+    pub(crate) fn put(&mut self, run: Run, form: Form) {
+        let nbytes = self.movable(&form);
+        for gone in self.held.put(run, form) {
+            self.let_go_of_record(gone.task);
+        }
+        if let Some(nbytes) = nbytes {
+            self.governor.enter(TaskId::new(run.layer, run.start), nbytes, false);
+        }
+    }
+
+    /// The size of a value that can leave, if it is worth it.
+    fn movable(&self, form: &Form) -> Option<u64> {
+        if !self.governor.is_on() || matches!(form, Form::Value(Value::Column(_))) {
+            return None;
+        }
+        Some(form.nbytes()).filter(|nbytes| *nbytes >= SPILL_NBYTES_MIN)
+    }
+
     pub(crate) fn on_fetched(
         &mut self,
         from: WorkerId,
