@@ -133,22 +133,33 @@ impl Calls {
 
     /// The tasks whose whole values the task at `index` reads.
     pub fn dependencies(&self, index: u32) -> SmallVec<[TaskId; 2]> {
+        let mut tasks = SmallVec::new();
+        self.each_dependency(index, |task| tasks.push(task));
+        tasks
+    }
+
+    /// Visits them in order.
+    pub fn each_dependency(&self, index: u32, mut visit: impl FnMut(TaskId)) {
         let at = index - self.run.start;
         match &self.work {
-            CallWork::One { dependencies, .. } if self.reads.is_empty() => dependencies.clone(),
             CallWork::One { dependencies, .. } => {
-                let is_plain = |place: u32| self.reads.iter().all(|(other, _)| *other != place);
-                let placed = (0..).zip(dependencies).filter(|(place, _)| is_plain(*place));
-                placed.map(|(_, task)| *task).collect()
+                for (place, task) in (0..).zip(dependencies) {
+                    if self.reads.iter().all(|(other, _)| *other != place) {
+                        visit(*task);
+                    }
+                }
             }
-            CallWork::Map { inputs, .. } => inputs
-                .iter()
-                .filter_map(|input| match input {
-                    Input::Values(_) => None,
-                    Input::Tasks(first) => Some(TaskId::new(first.layer, first.index + at)),
-                    Input::TaskList(tasks) => Some(tasks[at as usize]),
-                })
-                .collect(),
+            CallWork::Map { inputs, .. } => {
+                for input in inputs {
+                    match input {
+                        Input::Values(_) => {}
+                        Input::Tasks(first) => {
+                            visit(TaskId::new(first.layer, first.index + at));
+                        }
+                        Input::TaskList(tasks) => visit(tasks[at as usize]),
+                    }
+                }
+            }
         }
     }
 

@@ -4,19 +4,18 @@ use crate::event::Action;
 use crate::executor::Executor;
 use crate::held::Form;
 use crate::worker::Worker;
+use hashbrown::hash_map::Entry;
 use rasker_graph::{Run, TaskId, TemplateKind};
 use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{
-    Calls, Done, ExecutorId, Failure, FailureKind, FromExecutor, FromWorker, Outcome, Priority,
-    Progress, ToExecutor, Value, WorkerId,
+    Calls, Done, ExecutorId, Failure, FailureKind, FromExecutor, FromWorker, Outcome, Progress,
+    ToExecutor, Value, WorkerId,
 };
+use smallvec::SmallVec;
 use std::sync::Arc;
 
-pub(crate) type ReadyKey = (Priority, u64, u32);
-
-pub(crate) fn ready_key(calls: &Calls) -> ReadyKey {
-    (calls.priority, calls.run.layer.0, calls.run.start)
-}
+/// Inputs of calls: mostly few.
+pub(crate) type Inputs = SmallVec<[TaskId; 4]>;
 
 impl Worker {
     /// Takes calls in: ready if all inputs are here, else their inputs are sent for.
@@ -25,24 +24,19 @@ impl Worker {
         if !self.options.runs.has(kind) {
             return self.refuse(&calls, format!("it was given to a worker that runs no {kind:?}"));
         }
-        if self.labels.len() > 4096 {
-            self.labels.pop_first();
-        }
-        self.labels.insert(calls.run, calls.label.clone());
         if !calls.has_dependencies() {
-            self.ready.insert(ready_key(&calls), calls);
-            return;
+            return self.ready.insert(calls);
         }
-        let mut missing = hashbrown::HashSet::default();
+        let mut missing = Inputs::new();
         let has_large = !self.governor.is_empty();
         for index in calls.run.indices() {
-            for input in calls.dependencies(index) {
+            calls.each_dependency(index, |input| {
                 if !self.held.contains(input) {
-                    missing.insert(input);
+                    missing.push(input);
                 } else if has_large {
                     self.governor.touch(input);
                 }
-            }
+            });
         }
         let absent = self.absent_parts(&calls);
         if self.give_back_unreadable(&calls, &absent) {
@@ -50,20 +44,17 @@ impl Worker {
         }
         // Parts of values that live in an executor are asked for when the call's turn has come.
         if missing.is_empty() && !absent.is_to_be_asked_for() {
-            self.ready.insert(ready_key(&calls), calls);
-            return;
+            return self.ready.insert(calls);
         }
-        let mut homeless = Vec::new();
-        let mut inputs: Vec<TaskId> = missing.iter().copied().collect();
-        inputs.sort_unstable();
+        missing.sort_unstable();
+        missing.dedup();
+        let mut homeless = Inputs::new();
         let sources = Sources::of(&calls);
-        for input in inputs {
-            if self.fetching.contains_key(&input) {
-                continue;
-            }
+        for &input in &missing {
+            let Entry::Vacant(place) = self.fetching.entry(input) else { continue };
             match sources.find(input) {
                 Some(worker) => {
-                    self.fetching.insert(input, worker);
+                    place.insert(worker);
                     self.to_fetch.entry(worker).or_default().push(input);
                 }
                 None => homeless.push(input),
@@ -108,7 +99,7 @@ impl Worker {
         let Some(waiting) = self.waiting.remove(&number) else { return };
         self.drop_pieces(&waiting.calls);
         self.asks_no_more(number);
-        for input in waiting.missing {
+        for input in waiting.inputs {
             if let Some(numbers) = self.wanted_by.get_mut(&input) {
                 numbers.retain(|other| *other != number);
                 if numbers.is_empty() {
@@ -128,7 +119,7 @@ impl Worker {
         }
         for number in self.wanted_by.remove(&input).unwrap_or_default() {
             let Some(waiting) = self.waiting.get_mut(&number) else { continue };
-            waiting.missing.remove(&input);
+            waiting.n_missing -= 1;
             if !is_here {
                 let calls = waiting.calls.clone();
                 self.waits_no_more(number);
@@ -157,14 +148,17 @@ impl Worker {
         message: FromExecutor,
         out: &mut Vec<Action>,
     ) {
-        if self.executor_mut(id).is_none() {
+        let Some(executor) = self.executor_mut(id) else {
             // From an executor that is counted as lost.
             self.n_disbelieved += 1;
             return;
-        }
+        };
         match message {
-            FromExecutor::Ready { .. } => self.executor_mut(id).expect("just seen").is_up = true,
-            FromExecutor::Done(dones) => dones.into_iter().for_each(|done| self.on_done(id, done)),
+            FromExecutor::Ready { .. } => executor.is_up = true,
+            FromExecutor::Done(dones) => {
+                self.progress.reserve(dones.len());
+                dones.into_iter().for_each(|done| self.on_done(id, done));
+            }
             FromExecutor::Recalled(runs) => self.on_recalled(id, runs),
             FromExecutor::Exported { task, value } => {
                 if self.exporting.contains(&task) {
@@ -185,7 +179,6 @@ impl Worker {
             }
             FromExecutor::Shared { nbytes } => self.on_shared(id, nbytes, out),
             FromExecutor::Seceded { by } => {
-                let executor = self.executor_mut(id).expect("just seen");
                 executor.nthreads = executor.nthreads.saturating_add_signed(by);
                 let nthreads = self.n_slots();
                 self.progress.push(Progress::Threads { nthreads });
@@ -279,21 +272,15 @@ impl Worker {
                 return;
             }
         };
-        let nbytes = match &form {
-            Form::Value(value) => value.nbytes(),
-            Form::Live { nbytes, .. } | Form::Spilled { nbytes } => *nbytes,
-        };
-        self.let_go_of_earlier(run);
-        self.keep(run, form, false);
+        let nbytes = form.nbytes();
+        self.put(run, form);
         if mutant("report-sent-twice") {
             let values = values.clone();
             self.progress.push(Progress::Finished { run, attempt, elapsed_ns, nbytes, values });
         }
         self.progress.push(Progress::Finished { run, attempt, elapsed_ns, nbytes, values });
-        for task in run.tasks() {
-            if self.wanted_by.contains_key(&task) {
-                self.arrived(task, true);
-            }
+        if !self.wanted_by.is_empty() {
+            run.tasks().for_each(|task| self.arrived(task, true));
         }
     }
 
@@ -301,7 +288,7 @@ impl Worker {
     /// earlier attempt that is held, and for that of a later one that it is to run still.
     fn drop_result(&mut self, id: ExecutorId, task: TaskId) {
         let is_held =
-            matches!(self.held.get(task), Some(Form::Live { executor, .. }) if executor == id);
+            matches!(self.held.single(task), Some(Form::Live { executor, .. }) if *executor == id);
         let executor = self.executor_mut(id).expect("just seen");
         let is_to_come = executor.given.iter().any(|given| given.run.contains(task));
         if !is_held && !is_to_come {
@@ -318,7 +305,7 @@ impl Worker {
     /// Gives back all calls that have not begun.
     pub(crate) fn retract(&mut self) {
         let mut any = false;
-        for (_, calls) in std::mem::take(&mut self.ready) {
+        for calls in self.ready.extract(|_| true) {
             any = true;
             self.drop_pieces(&calls);
             if mutant("retraction-forgotten") {
@@ -327,7 +314,7 @@ impl Worker {
             sometimes("ready calls were handed back");
             self.progress.push(Progress::Retracted { run: calls.run, attempt: calls.attempt });
             if mutant("retracted-and-kept") {
-                self.ready.insert(ready_key(&calls), calls);
+                self.ready.insert(calls);
             }
         }
         for executor in &mut self.executors {
@@ -366,13 +353,10 @@ impl Worker {
     pub(crate) fn cancel(&mut self, run: Run, attempt: u32) {
         let matches =
             |calls: &Calls| calls.attempt == attempt && calls.run.intersect(run).is_some();
-        let keys: Vec<ReadyKey> =
-            self.ready.iter().filter(|(_, calls)| matches(calls)).map(|(key, _)| *key).collect();
-        for key in keys {
-            let calls = self.ready.remove(&key).expect("just listed");
+        for calls in self.ready.extract(matches) {
             self.drop_pieces(&calls);
             for part in without(calls, run) {
-                self.ready.insert(ready_key(&part), part);
+                self.ready.insert(part);
             }
         }
         let numbers: Vec<u64> = (self.waiting.iter())
@@ -398,13 +382,6 @@ impl Worker {
             if is_given {
                 executor.out.push(ToExecutor::Cancel(vec![(run, attempt)]));
             }
-        }
-    }
-
-    /// The values of an earlier attempt make place; live ones were told to their executor before.
-    fn let_go_of_earlier(&mut self, run: Run) {
-        for gone in self.held.remove(run) {
-            self.let_go_of_record(gone.task);
         }
     }
 
@@ -435,7 +412,10 @@ impl Worker {
         let is_alone = blamed.iter().map(|(run, _)| run.count).sum::<u32>() == 1;
         for &(run, attempt) in &blamed {
             match &doomed {
-                Some(doom) => self.out_of_memory(run, attempt, doom, is_alone),
+                Some(doom) => {
+                    let key = executor.key_of(TaskId::new(run.layer, run.start));
+                    self.out_of_memory(run, attempt, doom, key.filter(|_| is_alone));
+                }
                 None => {
                     let reason = reason.to_owned();
                     self.progress.push(Progress::Crashed { run, attempt, reason });
@@ -489,12 +469,12 @@ impl Worker {
 }
 
 /// Who has the inputs of some calls, to be asked for many of them.
-struct Sources(Vec<(Run, WorkerId)>);
+struct Sources(SmallVec<[(Run, WorkerId); 2]>);
 
 impl Sources {
     fn of(calls: &Calls) -> Sources {
-        let mut sources: Vec<(Run, WorkerId)> =
-            calls.sources.iter().map(|source| (source.run, source.worker)).collect();
+        let sources = calls.sources.iter();
+        let mut sources: SmallVec<_> = sources.map(|source| (source.run, source.worker)).collect();
         sources.sort_unstable();
         Sources(sources)
     }

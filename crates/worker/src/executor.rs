@@ -5,7 +5,7 @@ use hashbrown::HashSet;
 use rasker_graph::{Run, TaskId, Template, TemplateId, TemplateKind};
 use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{
-    ExecutorCalls, ExecutorId, ExecutorWork, Given as Input, GivenInput, ToExecutor,
+    ExecutorCalls, ExecutorId, ExecutorWork, Given as Input, GivenInput, Label, ToExecutor,
 };
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -18,6 +18,7 @@ pub(crate) struct Given {
     pub run: Run,
     pub attempt: u32,
     pub template: TemplateId,
+    pub label: Label,
     pub is_cancelled: bool,
     /// What of it nobody wants to hear of any more.
     pub cancelled: SmallVec<[Run; 1]>,
@@ -34,6 +35,14 @@ fn live(input: &Input) -> Option<TaskId> {
     }
 }
 
+/// Whether all of `run`, which may claim anything, lies in `given`.
+fn has_all(given: Run, run: Run) -> bool {
+    given.layer == run.layer
+        && run.count > 0
+        && run.start >= given.start
+        && u64::from(run.start - given.start) + u64::from(run.count) <= u64::from(given.count)
+}
+
 pub(crate) struct Executor {
     pub id: ExecutorId,
     pub kind: TemplateKind,
@@ -44,7 +53,11 @@ pub(crate) struct Executor {
     /// Calls in the order they were given, less what is done.
     pub given: VecDeque<Given>,
     pub n_given: u32,
+    /// How many of them there are of each template.
+    n_of: Vec<(TemplateId, u32)>,
     known: HashSet<TemplateId, foldhash::fast::FixedState>,
+    /// The one of them that was asked for last.
+    known_last: Option<TemplateId>,
     // What is to be said at the end of the turn.
     pub templates: Vec<Template>,
     pub calls: Vec<ExecutorCalls>,
@@ -72,7 +85,9 @@ impl Executor {
             own_threads: nthreads,
             given: VecDeque::new(),
             n_given: 0,
+            n_of: Vec::new(),
             known: HashSet::default(),
+            known_last: None,
             templates: Vec::new(),
             calls: Vec::new(),
             dropped: Vec::new(),
@@ -109,6 +124,9 @@ impl Executor {
     }
 
     pub fn teach(&mut self, id: TemplateId, templates: &Map<TemplateId, Template>) {
+        if self.known_last.replace(id) == Some(id) {
+            return;
+        }
         if self.known.insert(id)
             && let Some(template) = templates.get(&id)
         {
@@ -135,13 +153,41 @@ impl Executor {
             }
         }
         reads.iter().for_each(|task| self.pin(*task));
-        // The value of this attempt takes the place of an earlier one that is still read.
-        self.dropped.retain(|task| !(calls.run.contains(*task) && self.pins.contains_key(task)));
-        let (run, attempt, template) = (calls.run, calls.attempt, calls.template);
-        let (is_cancelled, cancelled) = (false, SmallVec::new());
-        let given = Given { run, attempt, template, is_cancelled, cancelled, reads, pieces_nbytes };
-        self.given.push_back(given);
+        if !self.dropped.is_empty() {
+            // The value of this attempt takes the place of an earlier one that is still read.
+            let is_replaced =
+                |task: &TaskId| calls.run.contains(*task) && self.pins.contains_key(task);
+            self.dropped.retain(|task| !is_replaced(task));
+        }
+        self.count(calls.template, calls.run.count);
+        self.given.push_back(Given {
+            run: calls.run,
+            attempt: calls.attempt,
+            template: calls.template,
+            label: calls.label.clone(),
+            is_cancelled: false,
+            cancelled: SmallVec::new(),
+            reads,
+            pieces_nbytes,
+        });
         self.calls.push(calls);
+    }
+
+    fn count(&mut self, template: TemplateId, n: u32) {
+        match self.n_of.iter_mut().find(|(other, _)| *other == template) {
+            Some((_, sum)) => *sum += n,
+            None => self.n_of.push((template, n)),
+        }
+    }
+
+    fn count_off(&mut self, template: TemplateId, n: u32) {
+        self.n_given -= n;
+        let at = self.n_of.iter().position(|(other, _)| *other == template);
+        let at = at.expect("calls in hand are counted");
+        self.n_of[at].1 -= n;
+        if self.n_of[at].1 == 0 {
+            self.n_of.swap_remove(at);
+        }
     }
 
     pub fn has_pinned(&self, task: TaskId) -> bool {
@@ -168,18 +214,21 @@ impl Executor {
 
     /// Takes answered calls off; none if they were never given: the answer is not believed.
     pub fn take(&mut self, run: Run, attempt: u32) -> Option<Given> {
-        let at = self
-            .given
-            .iter()
-            .position(|given| given.attempt == attempt && given.run.intersect(run) == Some(run))?;
-        let given = &mut self.given[at];
-        self.n_given -= run.count;
-        let whole = given.run;
-        if whole == run {
-            let given = self.given.remove(at).expect("just found");
+        let is_of = |given: &Given| given.attempt == attempt && has_all(given.run, run);
+        // Calls are mostly done in the order in which they were given.
+        let at = self.given.iter().position(is_of)?;
+        if self.given[at].run == run {
+            let given = match at {
+                0 => self.given.pop_front(),
+                _ => self.given.remove(at),
+            }
+            .expect("just found");
+            self.count_off(given.template, run.count);
             given.reads.iter().for_each(|task| self.unpin(*task));
             return Some(given);
         }
+        let given = &mut self.given[at];
+        let (whole, template) = (given.run, given.template);
         let (before, after) = (run.start - whole.start, whole.end() - run.end());
         let taken = Given { run, reads: SmallVec::new(), ..given.clone() };
         if before == 0 {
@@ -193,12 +242,31 @@ impl Executor {
                 self.given.insert(at + 1, rest);
             }
         }
+        self.count_off(template, run.count);
         Some(taken)
     }
 
     /// Time the calls in hand will take, ns.
     pub fn load_ns(&self, duration_ns: impl Fn(TemplateId) -> f64) -> f64 {
-        self.given.iter().map(|g| f64::from(g.run.count) * duration_ns(g.template)).sum()
+        self.n_of.iter().map(|(template, n)| f64::from(*n) * duration_ns(*template)).sum()
+    }
+
+    /// The key of a task whose call is in hand, as its user knows it.
+    pub fn key_of(&self, task: TaskId) -> Option<String> {
+        let given = self.given.iter().find(|given| given.run.contains(task))?;
+        Some(given.label.of(task.index))
+    }
+
+    /// Templates of which more or fewer calls are counted than are in hand: for tests.
+    pub fn miscounted(&self) -> Vec<TemplateId> {
+        let mut n_of: Map<TemplateId, i64> = Map::default();
+        for (template, n) in &self.n_of {
+            *n_of.entry(*template).or_default() += i64::from(*n);
+        }
+        for given in &self.given {
+            *n_of.entry(given.template).or_default() -= i64::from(given.run.count);
+        }
+        n_of.into_iter().filter(|(_, n)| *n != 0).map(|(template, _)| template).collect()
     }
 
     pub fn drop_value(&mut self, task: TaskId) {
@@ -233,6 +301,8 @@ impl Executor {
         if !self.calls.is_empty() {
             say(ToExecutor::Calls(std::mem::take(&mut self.calls)));
         }
-        self.out.drain(..).for_each(&mut say);
+        if !self.out.is_empty() {
+            self.out.drain(..).for_each(&mut say);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Which ready calls go to which executor, when, and with which inputs.
 
-use crate::calls::{ReadyKey, ready_key};
+use crate::calls::Inputs;
 use crate::executor::FEED_NS;
 use crate::held::Form;
 use crate::parts::Absent;
@@ -15,34 +15,33 @@ use smallvec::SmallVec;
 /// What a call is taken to last before one has been seen: one at a time.
 const UNKNOWN_NS: f64 = FEED_NS;
 
-type Tasks = hashbrown::HashSet<TaskId, foldhash::fast::FixedState>;
+/// The executor that some calls are for.
+#[derive(Clone, Copy)]
+struct Taker {
+    id: ExecutorId,
+    kind: TemplateKind,
+}
 
 impl Worker {
     /// Gives ready calls to executors with room, the first in line first.
-    pub(crate) fn feed(&mut self) {
-        let is_tight = self.governor.is_tight(&self.held);
-        loop {
+    pub(crate) fn feed(&mut self, is_tight: bool) {
+        while !self.ready.is_empty() {
             if self.governor.is_paused && self.is_running() {
                 return;
             }
-            let Some((key, at, n)) = self.next_to_give(is_tight) else { return };
-            let mut calls = self.ready.remove(&key).expect("just seen");
-            if calls.run.count > n {
-                let front = calls.split_front(n);
-                self.ready.insert(ready_key(&calls), calls);
-                calls = front;
-            }
+            let Some((place, at, n)) = self.next_to_give(is_tight) else { return };
+            let calls = self.ready.take(place, n);
             self.give(at, calls);
         }
     }
 
-    /// The first calls in line for which there is room: where, and for how many of them. Calls of
-    /// one kind do not wait behind those of the other whose executor is not up.
-    fn next_to_give(&self, is_tight: bool) -> Option<(ReadyKey, usize, u32)> {
+    /// The first calls in line for which there is room: their place, where to, and how many of
+    /// them. Calls of one kind do not wait behind those of the other whose executor is not up.
+    fn next_to_give(&self, is_tight: bool) -> Option<(usize, usize, u32)> {
         // What reads values may make room; what makes new ones waits for the disk.
         let waits = self.governor.is_paused && self.governor.waits_for_disk();
         let mut blocked: SmallVec<[usize; 2]> = SmallVec::new();
-        for (key, calls) in &self.ready {
+        for (place, calls) in self.ready.iter().enumerate() {
             if waits && !calls.has_dependencies() {
                 continue;
             }
@@ -52,7 +51,7 @@ impl Worker {
             }
             match self.room(at, calls, is_tight, !blocked.is_empty()) {
                 0 => blocked.push(at),
-                n => return Some((*key, at, n)),
+                n => return Some((place, at, n)),
             }
             if blocked.len() == self.executors.len() || !self.knows_native {
                 break;
@@ -99,24 +98,32 @@ impl Worker {
     }
 
     fn give(&mut self, at: usize, calls: Calls) {
-        let id = self.executors[at].id;
-        let mut missing = Tasks::default();
-        let absent = self.absent_parts(&calls);
-        if self.give_back_unreadable(&calls, &absent) {
-            return;
+        let taker = Taker { id: self.executors[at].id, kind: self.executors[at].kind };
+        let mut missing = Inputs::new();
+        if !calls.reads.is_empty() {
+            let absent = self.absent_parts(&calls);
+            if self.give_back_unreadable(&calls, &absent) {
+                return;
+            }
+            if !absent.is_empty() {
+                missing.extend(absent.live.iter().copied());
+                calls.each_dependency(calls.run.start, |task| {
+                    if self.at_hand(task, taker).is_none() {
+                        missing.push(task);
+                    }
+                });
+                return self.wait_for_exports(calls, missing, absent);
+            }
         }
-        if !absent.is_empty() {
-            missing.extend(absent.live.iter().copied());
-            let inputs = calls.dependencies(calls.run.start).into_iter();
-            missing.extend(inputs.filter(|task| self.at_hand(*task, id).is_none()));
-            return self.wait_for_exports(calls, missing, absent);
-        }
-        let (work, reads, pieces_nbytes) = self.work_for(&calls, id, &mut missing);
+        let mut reads = SmallVec::new();
+        let (work, pieces_nbytes) = self.work_for(&calls, taker, &mut reads, &mut missing);
         if !missing.is_empty() {
             return self.wait_for_exports(calls, missing, Absent::default());
         }
-        // They are counted until the call is done.
-        self.pieces.remove(&(TaskId::new(calls.run.layer, calls.run.start), calls.attempt));
+        if !calls.reads.is_empty() {
+            // They are counted until the call is done.
+            self.pieces.remove(&(TaskId::new(calls.run.layer, calls.run.start), calls.attempt));
+        }
         let executor = &mut self.executors[at];
         executor.alone = calls.alone;
         executor.teach(calls.template, &self.templates);
@@ -128,40 +135,42 @@ impl Worker {
         executor.give(calls, reads, pieces_nbytes);
     }
 
-    /// Calls with their inputs, the values that they read in shared memory, and the bytes of the
-    /// pieces among them; `missing` gets what is not at hand.
+    /// Calls with their inputs, and the bytes of the pieces among them; `reads` gets values that
+    /// they read in shared memory, `missing` what is not at hand.
     fn work_for(
         &self,
         calls: &Calls,
-        id: ExecutorId,
-        missing: &mut Tasks,
-    ) -> (ExecutorWork, SmallVec<[TaskId; 2]>, u64) {
-        let mut reads = SmallVec::new();
-        let mut pieces_nbytes = 0;
+        taker: Taker,
+        reads: &mut SmallVec<[TaskId; 2]>,
+        missing: &mut Inputs,
+    ) -> (ExecutorWork, u64) {
         if !self.governor.is_empty() {
             for index in calls.run.indices() {
-                let inputs = calls.dependencies(index);
-                reads.extend(inputs.into_iter().filter(|task| self.is_large_here(*task)));
+                calls.each_dependency(index, |task| {
+                    if self.is_large_here(task) {
+                        reads.push(task);
+                    }
+                });
             }
         }
-        let work = match &calls.work {
+        match &calls.work {
             CallWork::One { args, dependencies } if calls.reads.is_empty() => {
-                let given = dependencies.iter().map(|task| self.given(*task, id, missing));
-                ExecutorWork::One { args: args.clone(), given: given.collect() }
+                let given = dependencies.iter().map(|task| self.given(*task, taker, missing));
+                (ExecutorWork::One { args: args.clone(), given: given.collect() }, 0)
             }
             CallWork::One { args, dependencies } => {
                 let number = (TaskId::new(calls.run.layer, calls.run.start), calls.attempt);
                 let pieces = self.pieces.get(&number).cloned().unwrap_or_default();
-                pieces_nbytes = pieces.values().map(Piece::nbytes).sum();
                 let given = (0..).zip(dependencies).map(|(place, task)| {
                     match calls.reads.iter().find(|(other, _)| *other == place) {
                         Some((_, parts)) => {
-                            self.given_parts(*task, *parts, &pieces, &mut reads, missing)
+                            self.given_parts(*task, *parts, &pieces, reads, missing)
                         }
-                        None => self.given(*task, id, missing),
+                        None => self.given(*task, taker, missing),
                     }
                 });
-                ExecutorWork::One { args: args.clone(), given: given.collect() }
+                let work = ExecutorWork::One { args: args.clone(), given: given.collect() };
+                (work, pieces.values().map(Piece::nbytes).sum())
             }
             CallWork::Map { inputs, constants } => {
                 let count = calls.run.count;
@@ -170,53 +179,52 @@ impl Worker {
                     Input::Tasks(first) => GivenInput::Each(
                         (0..count)
                             .map(|i| TaskId::new(first.layer, first.index + i))
-                            .map(|task| self.given(task, id, missing))
+                            .map(|task| self.given(task, taker, missing))
                             .collect(),
                     ),
                     Input::TaskList(tasks) => GivenInput::Each(
-                        tasks.iter().map(|task| self.given(*task, id, missing)).collect(),
+                        tasks.iter().map(|task| self.given(*task, taker, missing)).collect(),
                     ),
                 });
-                ExecutorWork::Map { inputs: inputs.collect(), constants: constants.clone() }
+                let inputs = inputs.collect();
+                (ExecutorWork::Map { inputs, constants: constants.clone() }, 0)
             }
-        };
-        (work, reads, pieces_nbytes)
+        }
     }
 
     /// Whether a value is here as bytes, and large enough to matter; live ones are pinned anyway.
     pub(crate) fn is_large_here(&self, task: TaskId) -> bool {
-        self.governor.get(task).is_some() && matches!(self.held.get(task), Some(Form::Value(_)))
+        self.governor.get(task).is_some() && matches!(self.held.single(task), Some(Form::Value(_)))
     }
 
     /// An input as an executor can take it; `missing` gets those that live in another one, and
     /// those that went away meanwhile.
-    fn given(&self, task: TaskId, executor: ExecutorId, missing: &mut Tasks) -> Given {
-        self.at_hand(task, executor).unwrap_or_else(|| {
-            missing.insert(task);
+    fn given(&self, task: TaskId, taker: Taker, missing: &mut Inputs) -> Given {
+        self.at_hand(task, taker).unwrap_or_else(|| {
+            missing.push(task);
             Given::Live(task)
         })
     }
 
     /// An input as an executor can take it; none if it is elsewhere or in another form.
-    fn at_hand(&self, task: TaskId, executor: ExecutorId) -> Option<Given> {
-        let is_native =
-            self.executors.iter().any(|e| e.id == executor && e.kind == TemplateKind::Native);
+    fn at_hand(&self, task: TaskId, taker: Taker) -> Option<Given> {
+        let is_native = taker.kind == TemplateKind::Native;
         match self.held.get(task) {
-            Some(Form::Live { executor: e, .. }) if e == executor => Some(Given::Live(task)),
+            Some(Form::Live { executor, .. }) if executor == taker.id => Some(Given::Live(task)),
             Some(Form::Value(Value::Object { .. })) if is_native => None,
             Some(Form::Value(value)) => Some(Given::Value(value)),
             _ => None,
         }
     }
 
-    fn wait_for_exports(&mut self, calls: Calls, missing: Tasks, absent: Absent) {
+    fn wait_for_exports(&mut self, calls: Calls, mut missing: Inputs, absent: Absent) {
         let mut gone: SmallVec<[TaskId; 2]> = SmallVec::new();
         if !self.can_hold_inputs(&calls) {
             return self.drop_pieces(&calls);
         }
-        let mut inputs: SmallVec<[TaskId; 4]> = missing.iter().copied().collect();
-        inputs.sort_unstable();
-        for input in inputs {
+        missing.sort_unstable();
+        missing.dedup();
+        for &input in &missing {
             match self.held.get(input) {
                 Some(Form::Live { executor, .. }) => self.export(input, executor, None),
                 Some(Form::Spilled { .. }) => self.want(input),
@@ -230,7 +238,6 @@ impl Worker {
             }
         }
         if !gone.is_empty() {
-            gone.sort_unstable();
             self.drop_pieces(&calls);
             return self.give_up(&calls, &gone);
         }

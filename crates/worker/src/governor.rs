@@ -17,8 +17,10 @@ use crate::held::Held;
 use rasker_graph::TaskId;
 use rasker_protocol::probe::mutant;
 use rasker_protocol::{DiskStatus, ExecutorId};
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
+/// So many notes of when values were needed are kept in any case.
+const NOTES_LEAST: usize = 64;
 /// Smaller values are not worth a file.
 pub(crate) const SPILL_NBYTES_MIN: u64 = 16 << 10;
 /// From this share of the limit on, what uses up values is preferred.
@@ -127,12 +129,23 @@ pub(crate) struct Entry {
     came_back: bool,
 }
 
+/// What is left of a value that is held no longer.
+pub(crate) struct Left {
+    /// The record on disk that is to go with it.
+    pub record: Option<u64>,
+    /// It was on its way back, or was to be.
+    pub was_coming: bool,
+}
+
 /// Which values are large enough to matter, in the order they were last needed.
 #[derive(Debug, Default)]
 pub(crate) struct Governor {
     pub options: MemoryOptions,
+    /// The least of the thresholds.
+    calm_nbytes: u64,
     entries: Map<TaskId, Entry>,
-    order: BTreeMap<u64, TaskId>,
+    /// When each value was needed, in that order; only the last time of each counts.
+    order: VecDeque<(u64, TaskId)>,
     clock: u64,
     n_records: u64,
     /// Records that are being written.
@@ -151,6 +164,8 @@ pub(crate) struct Governor {
     pub disk: DiskStatus,
     rest: u32,
     pub measured: Measured,
+    /// All of what was measured.
+    total_nbytes: u64,
     /// What native calls have reserved or ask for, bytes.
     pub native_nbytes: u64,
     /// Pieces of exchanges that calls in hand read.
@@ -185,7 +200,21 @@ pub(crate) struct Governor {
 
 impl Governor {
     pub fn new(options: MemoryOptions) -> Governor {
-        Governor { options, ..Governor::default() }
+        let shares =
+            [CROWDED, options.target, options.spill, options.pause, options.terminate].into_iter();
+        let calm_nbytes = shares.map(|share| options.share(share)).min().unwrap_or(0);
+        Governor { options, calm_nbytes, ..Governor::default() }
+    }
+
+    /// Whether nothing has to be done or told: no threshold is passed or was passed before, and
+    /// no value is on its way out or back.
+    pub fn is_calm(&self, held: &Held) -> bool {
+        let was_passed = self.is_paused | self.is_crowded | self.is_spilling;
+        let is_told = self.told.0 | self.told.1;
+        let moving = self.leaving_nbytes | self.coming_nbytes | self.wanted_nbytes;
+        let is_at_rest = (moving | self.first_wanted_nbytes) == 0 && self.n_away == 0;
+        !self.is_on()
+            || (is_at_rest && !was_passed && !is_told && self.used(held) <= self.calm_nbytes)
     }
 
     pub fn is_on(&self) -> bool {
@@ -202,10 +231,23 @@ impl Governor {
             return;
         }
         self.clock += 1;
-        self.order.insert(self.clock, task);
         let (stage, record, came_back) = (Stage::Here, None, false);
         let entry = Entry { stamp: self.clock, nbytes, stage, record, is_copy, came_back };
         self.entries.insert(task, entry);
+        self.note(task);
+    }
+
+    /// A value is needed now. What was noted before of it, and of values that left, is dropped
+    /// when there is more of that than of the rest.
+    fn note(&mut self, task: TaskId) {
+        self.order.push_back((self.clock, task));
+        if self.order.len() > 2 * self.entries.len() + NOTES_LEAST {
+            let entries = &self.entries;
+            let is_last = |(stamp, task): &(u64, TaskId)| {
+                entries.get(task).is_some_and(|entry| entry.stamp == *stamp)
+            };
+            self.order.retain(is_last);
+        }
     }
 
     pub fn get(&self, task: TaskId) -> Option<&Entry> {
@@ -215,23 +257,31 @@ impl Governor {
     /// A value is needed: it is among the last to leave.
     pub fn touch(&mut self, task: TaskId) {
         if let Some(entry) = self.entries.get_mut(&task) {
-            self.order.remove(&entry.stamp);
             self.clock += 1;
             entry.stamp = self.clock;
-            self.order.insert(self.clock, task);
+            self.note(task);
         }
     }
 
-    /// A value is held no longer; the record on disk that is to go with it.
-    pub fn leave(&mut self, task: TaskId) -> Option<u64> {
-        self.set(task, Stage::Away);
+    /// A value is held no longer; none if it was too small to be known here.
+    pub fn leave(&mut self, task: TaskId) -> Option<Left> {
         let entry = self.entries.remove(&task)?;
-        self.order.remove(&entry.stamp);
+        // A record that is being written of it is of no use.
+        self.writing.retain(|_, other| *other != task);
+        let was_coming = matches!(entry.stage, Stage::Wanted | Stage::Coming);
         self.count(entry.stage, entry.nbytes, false);
+        if entry.came_back {
+            self.keep_idle(entry.nbytes);
+        }
         if entry.record.is_some() {
             self.disk_nbytes -= entry.nbytes;
         }
-        entry.record
+        Some(Left { record: entry.record, was_coming })
+    }
+
+    /// What comes back and goes again is seen at once, as it is measured only now and then.
+    fn keep_idle(&mut self, nbytes: u64) {
+        self.measured.idle_nbytes = self.measured.idle_nbytes.saturating_add(nbytes);
     }
 
     fn count(&mut self, stage: Stage, nbytes: u64, is_more: bool) {
@@ -251,13 +301,11 @@ impl Governor {
         let Some(entry) = self.entries.get_mut(&task) else { return };
         let (before, nbytes) = (entry.stage, entry.nbytes);
         entry.stage = stage;
-        // What comes back and goes again is seen at once, as it is measured only now and then.
-        let idle_nbytes = &mut self.measured.idle_nbytes;
         if before == Stage::Coming && stage == Stage::Here {
             entry.came_back = true;
-            *idle_nbytes = idle_nbytes.saturating_sub(nbytes);
+            self.measured.idle_nbytes = self.measured.idle_nbytes.saturating_sub(nbytes);
         } else if stage == Stage::Away && std::mem::take(&mut entry.came_back) {
-            *idle_nbytes = idle_nbytes.saturating_add(nbytes);
+            self.keep_idle(nbytes);
         }
         self.count(before, nbytes, false);
         self.count(stage, nbytes, true);
@@ -296,7 +344,7 @@ impl Governor {
         tasks.sort_unstable();
         self.reading.clear();
         self.writing.clear();
-        tasks.into_iter().filter_map(|task| self.leave(task)).collect()
+        tasks.into_iter().filter_map(|task| self.leave(task)?.record).collect()
     }
 
     /// Whether a value is on its way back, or is to be.
@@ -368,11 +416,6 @@ impl Governor {
         Some(task)
     }
 
-    /// The value is gone while its record is being written.
-    pub fn abandon_writing(&mut self, task: TaskId) {
-        self.writing.retain(|_, other| *other != task);
-    }
-
     pub fn tick(&mut self) {
         self.rest = self.rest.saturating_sub(1);
         self.trouble_ticks = if self.trouble.is_some() { self.trouble_ticks + 1 } else { 0 };
@@ -402,6 +445,7 @@ impl Governor {
     }
 
     pub fn on_measured(&mut self, measured: Measured, held_nbytes: u64, is_idle: bool) {
+        self.total_nbytes = measured.total();
         let before = std::mem::replace(&mut self.measured, measured);
         if std::mem::take(&mut self.has_ended) {
             let total = |(id, own, _): (ExecutorId, u64, u64)| (id, own + self.told_shared(id));
@@ -462,7 +506,7 @@ impl Governor {
 
     /// The same, if values of so many bytes were on their way back.
     fn used_with(&self, coming_nbytes: u64, held: &Held) -> u64 {
-        let measured = self.measured.total().saturating_sub(self.left_nbytes) + self.shared_nbytes;
+        let measured = self.total_nbytes.saturating_sub(self.left_nbytes) + self.shared_nbytes;
         let measured = measured.saturating_sub(self.idle_nbytes());
         // Reserved memory counts before it is filled, and is measured from then on.
         let promised =
@@ -503,11 +547,12 @@ impl Governor {
     /// The value that was needed least recently and can leave.
     pub fn victim(&self, is_pinned: impl Fn(TaskId) -> bool) -> Option<TaskId> {
         let can_write = self.can_write();
-        self.order.values().copied().find(|task| {
-            let entry = &self.entries[task];
+        let can_leave = |(stamp, task): &(u64, TaskId)| {
+            let Some(entry) = self.entries.get(task) else { return false };
             let has_way = can_write || entry.record.is_some() || entry.is_copy;
-            entry.stage == Stage::Here && has_way && !is_pinned(*task)
-        })
+            entry.stamp == *stamp && entry.stage == Stage::Here && has_way && !is_pinned(*task)
+        };
+        self.order.iter().find(|note| can_leave(note)).map(|(_, task)| *task)
     }
 
     /// Whether a value of so many bytes may come back now. Where nothing else can happen, it may.

@@ -9,17 +9,23 @@ impl Worker {
     pub fn audit(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         for (number, waiting) in &self.waiting {
-            for input in &waiting.missing {
-                let listed = self.wanted_by.get(input).is_some_and(|by| by.contains(number));
-                let comes = self.fetching.contains_key(input)
-                    || self.exporting.contains(input)
-                    || self.governor.brings(*input)
-                    || self.unread.contains(input);
-                if !listed || !comes {
+            let is_awaited =
+                |input: &&TaskId| self.wanted_by.get(*input).is_some_and(|by| by.contains(number));
+            let awaited: Vec<&TaskId> = waiting.inputs.iter().filter(is_awaited).collect();
+            for input in &awaited {
+                let comes = self.fetching.contains_key(*input)
+                    || self.exporting.contains(*input)
+                    || self.governor.brings(**input)
+                    || self.unread.contains(*input);
+                if !comes {
                     wrong.push(format!("a call waits for {input:?}, which nobody brings (28)"));
                 }
             }
-            if waiting.missing.is_empty() && waiting.n_requests == 0 {
+            let (n, n_missing) = (awaited.len(), waiting.n_missing);
+            if n != n_missing as usize {
+                wrong.push(format!("a call waits for {n} inputs, counted {n_missing} (28)"));
+            }
+            if n_missing == 0 && waiting.n_requests == 0 {
                 wrong.push(format!("{:?} waits for nothing (2)", waiting.calls.run));
             }
         }
@@ -27,6 +33,10 @@ impl Worker {
             let given: u32 = executor.given.iter().map(|given| given.run.count).sum();
             if given != executor.n_given {
                 wrong.push(format!("{} calls given, counted {given} (1)", executor.n_given));
+            }
+            let miscounted = executor.miscounted();
+            if !miscounted.is_empty() {
+                wrong.push(format!("calls of {miscounted:?} are not counted as given (1)"));
             }
             let mut pins: Map<TaskId, u32> = Map::default();
             for task in executor.given.iter().flat_map(|given| &given.reads) {

@@ -32,7 +32,10 @@
 //! - Memory that is kept empty for values that come back is filled by them and makes no worker
 //!   pause (guarded by `values_that_come_back_fill_what_is_kept_for_them` and
 //!   `memory_kept_for_values_is_given_back_before_a_worker_pauses`).
-//!
+//! - A task has one value here at most, single or in a column
+//!   (guarded by `a_task_has_one_value_however_values_come`).
+//! - Ready calls run in the order of their ranks, however they come
+//!   (guarded by `calls_stand_in_line_however_they_come`).
 //! - Executors share the slots, so that native calls and others together run no more at once than
 //!   there are threads (guarded by `native_calls_and_others_share_the_slots`).
 //! - A reader's parts are asked for once of each holder, and come in the order of the writers
@@ -42,8 +45,8 @@
 //! - Of a spilled value nothing is read but the parts that are asked for
 //!   (guarded by `parts_of_a_spilled_value_are_read_and_nothing_else_of_it`).
 //!
-//! Reading order: `event`, `worker`, `calls`, `feeding`, `values`, `parts`, `held`, `membership`,
-//! `executor`, `governor`, `spilling`, `invariants`.
+//! Reading order: `event`, `worker`, `calls`, `ready`, `feeding`, `values`, `parts`, `held`,
+//! `membership`, `executor`, `governor`, `spilling`, `invariants`.
 
 mod calls;
 mod event;
@@ -54,6 +57,7 @@ mod held;
 mod invariants;
 mod membership;
 mod parts;
+mod ready;
 mod spilling;
 mod values;
 mod worker;

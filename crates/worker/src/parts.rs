@@ -9,6 +9,7 @@
 //! ```
 
 use crate::Map;
+use crate::calls::Inputs;
 use crate::event::{Action, ReaderId};
 use crate::held::Form;
 use crate::worker::{Request, Waiting, Worker};
@@ -124,6 +125,9 @@ impl Worker {
     /// Parts that a call reads and that are neither here in memory nor brought already.
     pub(crate) fn absent_parts(&self, calls: &Calls) -> Absent {
         let mut absent = Absent::default();
+        if calls.reads.is_empty() {
+            return absent;
+        }
         let reader = TaskId::new(calls.run.layer, calls.run.start);
         let brought = self.pieces.get(&(reader, calls.attempt));
         for (exchange, parts) in calls.exchanges() {
@@ -164,16 +168,12 @@ impl Worker {
         absent
     }
 
-    /// Lets a call wait for whole inputs and for parts, and asks for the latter.
-    pub(crate) fn wait_for(
-        &mut self,
-        calls: Calls,
-        missing: hashbrown::HashSet<TaskId, foldhash::fast::FixedState>,
-        absent: Absent,
-    ) {
+    /// Lets a call wait for whole inputs, which are told once each, and for parts, and asks for
+    /// the latter.
+    pub(crate) fn wait_for(&mut self, calls: Calls, inputs: Inputs, absent: Absent) {
         self.n_waiting += 1;
         let number = self.n_waiting;
-        let has_some = self.pieces.contains_key(&reader_of(&calls));
+        let has_some = !self.pieces.is_empty() && self.pieces.contains_key(&reader_of(&calls));
         let mut n_requests = 0;
         if !absent.on_disk.is_empty() {
             n_requests += 1;
@@ -186,10 +186,11 @@ impl Worker {
             let turn = (!has_some, number);
             self.parts_ahead.to_ask.entry(turn).or_default().push((worker, (request, reads)));
         }
-        for input in &missing {
+        for input in &inputs {
             self.wanted_by.entry(*input).or_default().push(number);
         }
-        self.waiting.insert(number, Waiting { calls, missing, n_requests });
+        let n_missing = inputs.len() as u32;
+        self.waiting.insert(number, Waiting { calls, inputs, n_missing, n_requests });
     }
 
     /// Gives a call back that reads exchanges of which this worker was told nothing, or parts that
@@ -250,7 +251,7 @@ impl Worker {
         parts: PartRange,
         pieces: &Pieces,
         reads: &mut smallvec::SmallVec<[TaskId; 2]>,
-        missing: &mut hashbrown::HashSet<TaskId, foldhash::fast::FixedState>,
+        missing: &mut Inputs,
     ) -> Given {
         let writers = self.exchanges.get(&exchange).cloned().unwrap_or_else(|| Arc::new([]));
         let mut written = Vec::new();
@@ -265,7 +266,7 @@ impl Worker {
                 written.push(Written::Whole(value));
             } else {
                 // A part that is left out would be a wrong result.
-                missing.insert(writer);
+                missing.push(writer);
             }
         }
         if mutant("writers-out-of-order") {
@@ -334,10 +335,10 @@ impl Worker {
     /// A call that has all its inputs now is ready; what it waited for may have left since, which
     /// is found out when it is given to an executor.
     pub(crate) fn move_on(&mut self, number: u64) {
-        let is_complete = |w: &Waiting| w.missing.is_empty() && w.n_requests == 0;
+        let is_complete = |w: &Waiting| w.n_missing == 0 && w.n_requests == 0;
         if self.waiting.get(&number).is_some_and(is_complete) {
             let Waiting { calls, .. } = self.waiting.remove(&number).expect("just seen");
-            self.ready.insert(crate::calls::ready_key(&calls), calls);
+            self.ready.insert(calls);
         }
     }
 
@@ -347,7 +348,7 @@ impl Worker {
             return;
         }
         for lost in got.iter().filter(|got| got.piece == Ok(None)) {
-            if matches!(self.held.get(lost.task), Some(Form::Spilled { .. })) {
+            if matches!(self.held.single(lost.task), Some(Form::Spilled { .. })) {
                 self.let_go(lost.task.run());
                 self.progress.push(Progress::Dropped { runs: vec![lost.task.run()] });
             }
@@ -485,7 +486,7 @@ impl Worker {
         for (request, reads) in self.to_read.drain(..) {
             out.push(Action::ReadParts { request, reads });
         }
-        if !may_fetch {
+        if !may_fetch || self.parts_ahead.to_ask.is_empty() {
             return;
         }
         let waiting = &self.waiting;

@@ -34,19 +34,6 @@ pub(crate) struct Doom {
 type Tasks = HashSet<TaskId, foldhash::fast::FixedState>;
 
 impl Worker {
-    /// Takes a value in.
-    pub(crate) fn keep(&mut self, run: Run, form: Form, is_copy: bool) {
-        if run.count == 1 && self.governor.is_on() {
-            let nbytes = match &form {
-                Form::Value(Value::Column(_)) => 0,
-                Form::Value(value) => value.nbytes(),
-                Form::Live { nbytes, .. } | Form::Spilled { nbytes } => *nbytes,
-            };
-            self.governor.enter(TaskId::new(run.layer, run.start), nbytes, is_copy);
-        }
-        self.held.insert(run, form);
-    }
-
     /// Lets values go, wherever they are.
     pub(crate) fn let_go(&mut self, run: Run) {
         for gone in self.held.remove(run) {
@@ -64,28 +51,29 @@ impl Worker {
         if self.governor.is_empty() {
             return;
         }
-        self.governor.abandon_writing(task);
-        if self.governor.brings(task) && !mutant("reader-of-freed-value-forgotten") {
+        let Some(left) = self.governor.leave(task) else { return };
+        if left.was_coming && !mutant("reader-of-freed-value-forgotten") {
             self.unread.push(task);
         }
-        if let Some(record) = self.governor.leave(task)
+        if let Some(record) = left.record
             && !mutant("record-not-forgotten")
         {
             self.forgotten.push(record);
         }
     }
 
-    /// Makes room if there is too little, and reads back what calls wait for.
-    pub(crate) fn govern(&mut self, out: &mut Vec<Action>) {
+    /// Says what is to be done for values that were let go of.
+    pub(crate) fn settle(&mut self, out: &mut Vec<Action>) {
         out.extend(self.forgotten.drain(..).map(|record| Action::Forget { record }));
         for task in std::mem::take(&mut self.unread) {
             sometimes("a value was let go of before it was back from the disk");
             self.answer_requests(task, &Ok(None), out);
             self.arrived(task, self.held.contains(task));
         }
-        if !self.governor.is_on() {
-            return;
-        }
+    }
+
+    /// Makes room if there is too little, and reads back what calls wait for.
+    pub(crate) fn govern(&mut self, out: &mut Vec<Action>) {
         if self.governor.n_away > 0 {
             self.look_ahead();
         }
@@ -109,12 +97,14 @@ impl Worker {
         let mut needed = Tasks::default();
         let mut add = |calls: &Calls, n: u32| {
             for index in calls.run.indices().take(n as usize) {
-                needed.extend(calls.dependencies(index));
+                calls.each_dependency(index, |task| {
+                    needed.insert(task);
+                });
             }
         };
         self.waiting.values().for_each(|waiting| add(&waiting.calls, u32::MAX));
         let nthreads = self.options.nthreads;
-        self.ready.values().take(nthreads as usize).for_each(|calls| add(calls, nthreads));
+        self.ready.iter().take(nthreads as usize).for_each(|calls| add(calls, nthreads));
         needed
     }
 
@@ -245,9 +235,9 @@ impl Worker {
     fn look_ahead(&mut self) {
         let most = self.governor.options.share(AHEAD_SHARE);
         let mut inputs: Vec<TaskId> = Vec::new();
-        for calls in self.ready.values().take(AHEAD) {
+        for calls in self.ready.iter().take(AHEAD) {
             for index in calls.run.indices().take(AHEAD) {
-                inputs.extend(calls.dependencies(index));
+                calls.each_dependency(index, |task| inputs.push(task));
             }
         }
         for task in inputs {
@@ -435,13 +425,19 @@ impl Worker {
 
     /// What ran in an executor that was ended for its memory fails, if it was one call under which
     /// the memory grew. Several are tried again, as any of them may have been the one.
-    pub(crate) fn out_of_memory(&mut self, run: Run, attempt: u32, doom: &Doom, is_alone: bool) {
+    /// `key` is that of the task if it was one call.
+    pub(crate) fn out_of_memory(
+        &mut self,
+        run: Run,
+        attempt: u32,
+        doom: &Doom,
+        key: Option<String>,
+    ) {
         let reason = &doom.reason;
-        if !is_alone || !doom.is_to_blame {
+        let Some(key) = key.filter(|_| doom.is_to_blame) else {
             let reason = format!("the executor was ended for its memory: {reason}");
             return self.progress.push(Progress::Crashed { run, attempt, reason });
-        }
-        let key = self.key_of(TaskId::new(run.layer, run.start));
+        };
         let text = format!("task \"{key}\" needed too much memory: {reason}");
         self.fail_for_memory(run, attempt, key, text);
     }
@@ -458,13 +454,16 @@ impl Worker {
             return true;
         }
         let nbytes = |task| self.governor.get(task).map_or(0, |entry| entry.nbytes);
-        let inputs =
-            |index| calls.dependencies(index).iter().map(|task| nbytes(*task)).sum::<u64>();
+        let inputs = |index| {
+            let mut sum = 0u64;
+            calls.each_dependency(index, |task| sum = sum.saturating_add(nbytes(task)));
+            sum
+        };
         let most = calls.run.indices().map(inputs).max().unwrap_or(0);
         if most <= limit {
             return true;
         }
-        let key = self.key_of(TaskId::new(calls.run.layer, calls.run.start));
+        let key = calls.label.of(calls.run.start);
         let text = format!(
             "task \"{key}\" needs too much memory: its inputs take {} MiB, its worker may use \
              {} MiB; reduce the inputs in steps, or raise the memory limit",

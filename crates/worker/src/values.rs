@@ -1,14 +1,45 @@
 //! Values come and go: fetched from peers, put by clients, handed to readers.
 
 use crate::event::{Action, ReaderId};
+use crate::governor::SPILL_NBYTES_MIN;
 use crate::held::Form;
 use crate::worker::{Request, Worker};
-use rasker_graph::TaskId;
+use hashbrown::hash_map::Entry;
+use rasker_graph::{Run, TaskId};
 use rasker_protocol::probe::{mutant, sometimes};
 use rasker_protocol::{Failure, FromHolder, Progress, ToHolder, Value, WorkerId};
 use std::sync::Arc;
 
 impl Worker {
+    /// Takes a value in; one that is held already stays as it is.
+    pub(crate) fn keep(&mut self, task: TaskId, value: Value, is_copy: bool) {
+        let form = Form::Value(value);
+        if let Some(nbytes) = self.movable(&form) {
+            self.governor.enter(task, nbytes, is_copy);
+        }
+        self.held.insert(task, form);
+    }
+
+    /// Takes values in that were made here; those of earlier attempts make place. Live ones were
+    /// told to their executor before.
+    pub(crate) fn put(&mut self, run: Run, form: Form) {
+        let nbytes = self.movable(&form);
+        for gone in self.held.put(run, form) {
+            self.let_go_of_record(gone.task);
+        }
+        if let Some(nbytes) = nbytes {
+            self.governor.enter(TaskId::new(run.layer, run.start), nbytes, false);
+        }
+    }
+
+    /// The size of a value that can leave, if it is worth it.
+    fn movable(&self, form: &Form) -> Option<u64> {
+        if !self.governor.is_on() || matches!(form, Form::Value(Value::Column(_))) {
+            return None;
+        }
+        Some(form.nbytes()).filter(|nbytes| *nbytes >= SPILL_NBYTES_MIN)
+    }
+
     pub(crate) fn on_fetched(
         &mut self,
         from: WorkerId,
@@ -16,27 +47,31 @@ impl Worker {
         out: &mut Vec<Action>,
     ) {
         for (task, value) in values {
-            // It may have been sent for elsewhere since.
-            if self.fetching.get(&task) != Some(&from) {
-                continue;
-            }
-            self.fetching.remove(&task);
+            match self.fetching.entry(task) {
+                Entry::Occupied(entry) if *entry.get() == from => entry.remove(),
+                // It may have been sent for elsewhere since.
+                _ => continue,
+            };
             // Nobody may wait for it any more; then it is not kept.
             let wanted = self.wanted_by.get(&task).is_some_and(|numbers| {
                 numbers.iter().any(|number| self.waiting.contains_key(number))
             });
-            let is_copy = self.copying.contains(&task);
+            let is_copy = !self.copying.is_empty() && self.copying.contains(&task);
             if !wanted && !is_copy {
                 sometimes("an input came that nobody wanted any more");
             }
             let value = value.filter(|value| value.fits(1));
-            self.answer_requests(task, &Ok(value.clone()), out);
+            if !self.requests_for.is_empty() {
+                self.answer_requests(task, &Ok(value.clone()), out);
+            }
             if let Some(value) = value
                 && (wanted || is_copy)
             {
-                self.copying.remove(&task);
+                if is_copy {
+                    self.copying.remove(&task);
+                }
                 let nbytes = value.nbytes();
-                self.keep(task.run(), Form::Value(value), true);
+                self.keep(task, value, true);
                 if !mutant("copy-not-told") {
                     self.progress.push(Progress::Copied { run: task.run(), nbytes });
                 }
@@ -57,7 +92,7 @@ impl Worker {
         match message {
             ToHolder::Put { id, values } => {
                 for (task, value) in values.into_iter().filter(|(_, value)| value.fits(1)) {
-                    self.keep(task.run(), Form::Value(value), false);
+                    self.keep(task, value, false);
                 }
                 out.push(Action::Reply(reader, FromHolder::Stored { id }));
             }
@@ -164,12 +199,12 @@ impl Worker {
     fn take_bytes(&mut self, task: TaskId, value: Value) {
         // Native calls cannot read objects: where one waits, the bytes take their place.
         let is_awaited = self.wanted_by.contains_key(&task);
-        if let Some(Form::Value(Value::Object { .. })) = self.held.get(task)
+        if let Some(Form::Value(Value::Object { .. })) = self.held.single(task)
             && is_awaited
         {
             self.governor.resize(task, value.nbytes());
             self.held.replace(task, Form::Value(value));
-        } else if let Some(Form::Live { executor, nbytes }) = self.held.get(task)
+        } else if let Some(&Form::Live { executor, nbytes }) = self.held.single(task)
             && (is_awaited || !self.options.shares_objects)
         {
             self.governor.on_live_gone(nbytes);

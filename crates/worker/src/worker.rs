@@ -1,18 +1,21 @@
 //! The machine: its parts and its one door.
 
 use crate::Map;
+use crate::calls::Inputs;
 use crate::event::{Action, Event, ReaderId};
 use crate::executor::Executor;
 use crate::governor::{Governor, MemoryOptions};
 use crate::held::Held;
 use crate::parts::{PartReply, PartsAhead, PartsFor, PieceKey, Pieces, RecordRead};
+use crate::ready::Ready;
 use crate::spilling::Doom;
 use hashbrown::HashSet;
-use rasker_graph::{Run, TaskId, Template, TemplateId, TemplateKind};
+use rasker_graph::{TaskId, Template, TemplateId, TemplateKind};
 use rasker_protocol::{
-    Calls, Datum, ExecutorId, FromHolder, FromWorker, Holding, Kinds, Label, Priority, Progress,
-    Source, ToExecutor, ToWorker, WorkerId, WorkerStatus,
+    Calls, Datum, ExecutorId, FromHolder, FromWorker, Holding, Kinds, Progress, Source, ToExecutor,
+    ToWorker, WorkerId, WorkerStatus,
 };
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -32,7 +35,10 @@ pub struct WorkerOptions {
 /// A call whose inputs are not all here.
 pub(crate) struct Waiting {
     pub calls: Calls,
-    pub missing: HashSet<TaskId, foldhash::fast::FixedState>,
+    /// What was not here at first, in order, each once: of those that are still missing
+    /// `Worker::wanted_by` tells.
+    pub inputs: Inputs,
+    pub n_missing: u32,
     /// Requests for parts that are not answered.
     pub n_requests: u32,
 }
@@ -71,11 +77,11 @@ pub struct Worker {
     /// Among them is one of a native task.
     pub(crate) knows_native: bool,
     pub(crate) durations: Map<TemplateId, f64>,
-    pub(crate) ready: BTreeMap<(Priority, u64, u32), Calls>,
+    pub(crate) ready: Ready,
     pub(crate) waiting: Map<u64, Waiting>,
     pub(crate) n_waiting: u64,
     /// Calls that wait for an input to arrive or to be exported.
-    pub(crate) wanted_by: Map<TaskId, Vec<u64>>,
+    pub(crate) wanted_by: Map<TaskId, SmallVec<[u64; 2]>>,
     /// Inputs on their way, and from whom.
     pub(crate) fetching: Map<TaskId, WorkerId>,
     /// Of those on their way, the ones that are to stay.
@@ -99,7 +105,6 @@ pub struct Worker {
     pub(crate) progress: Vec<Progress>,
     /// There is no scheduler now.
     pub(crate) is_parted: bool,
-    pub(crate) labels: BTreeMap<Run, Label>,
     pub(crate) n_disbelieved: u64,
     pub(crate) governor: Governor,
     /// Spilled values that are to come back as there is room.
@@ -125,7 +130,7 @@ impl Worker {
             templates: Map::default(),
             knows_native: false,
             durations: Map::default(),
-            ready: BTreeMap::new(),
+            ready: Ready::default(),
             waiting: Map::default(),
             n_waiting: 0,
             wanted_by: Map::default(),
@@ -147,7 +152,6 @@ impl Worker {
             n_executors: 0,
             progress: Vec::new(),
             is_parted: false,
-            labels: BTreeMap::new(),
             n_disbelieved: 0,
         }
     }
@@ -275,6 +279,9 @@ impl Worker {
     }
 
     pub(crate) fn kind_of(&self, template: TemplateId) -> TemplateKind {
+        if !self.knows_native {
+            return TemplateKind::Python;
+        }
         self.templates.get(&template).map_or(TemplateKind::Python, |template| template.kind)
     }
 
@@ -282,19 +289,9 @@ impl Worker {
         let mut keys = Vec::new();
         for executor in &self.executors {
             let running = executor.given.iter().take(executor.nthreads as usize);
-            for given in running {
-                let key = self.key_of(TaskId::new(given.run.layer, given.run.start));
-                keys.push(Datum::Text(key));
-            }
+            keys.extend(running.map(|given| Datum::Text(given.label.of(given.run.start))));
         }
         Datum::List(keys)
-    }
-
-    /// The key of a task, as its user knows it.
-    pub(crate) fn key_of(&self, task: TaskId) -> String {
-        let until = Run::new(task.layer, task.index, u32::MAX);
-        let found = self.labels.range(..=until).next_back();
-        found.map_or(String::new(), |(_, label)| label.of(task.index))
     }
 
     pub(crate) fn restart(&mut self, out: &mut Vec<Action>) {
@@ -311,7 +308,6 @@ impl Worker {
         self.to_fetch.clear();
         self.forget_exchanges();
         self.exporting.clear();
-        self.labels.clear();
         self.progress.clear();
         self.requests_for.clear();
         let mut open: Vec<(u64, Request)> = self.requests.drain().collect();
@@ -336,16 +332,23 @@ impl Worker {
             disk: self.governor.disk,
             held_nbytes: self.held.nbytes,
             running: self.n_in_hand(),
-            ready: self.ready.values().map(|calls| calls.run.count).sum(),
+            ready: self.ready.iter().map(|calls| calls.run.count).sum(),
         }
     }
 
     /// Feeds the executors and says what the batch has gathered.
     fn turn(&mut self, out: &mut Vec<Action>) {
-        self.feed();
-        self.govern(out);
-        let may_fetch = self.may_fetch();
-        if may_fetch {
+        // Mostly there is memory enough, so that nothing of it has to be looked at.
+        let is_calm = self.governor.is_calm(&self.held) && self.to_restore.is_empty();
+        self.feed(!is_calm && self.governor.is_tight(&self.held));
+        if !self.forgotten.is_empty() || !self.unread.is_empty() {
+            self.settle(out);
+        }
+        if !is_calm {
+            self.govern(out);
+        }
+        let may_fetch = is_calm || self.may_fetch();
+        if may_fetch && !self.to_fetch.is_empty() {
             for (worker, tasks) in std::mem::take(&mut self.to_fetch) {
                 let address = self.peers.get(&worker).cloned().unwrap_or_default();
                 out.push(Action::Fetch { worker, address, tasks });
