@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn memory_that_is_written_to_is_seen() {
         let before = process_nbytes(std::process::id()).unwrap().0;
-        let filled = vec![1u8; 64 << 20];
+        let filled = std::hint::black_box(vec![1u8; 64 << 20]);
         let after = process_nbytes(std::process::id()).unwrap().0;
         assert!(after >= before + (60 << 20), "{before} and then {after} bytes");
         drop(filled);
