@@ -43,7 +43,7 @@ impl PythonRunner {
     pub fn new(arena: Arena, shares_objects: bool) -> PythonRunner {
         if shares_objects {
             // An executor process has done so before its first thread.
-            crate::executor::keep_freed_memory(false);
+            crate::executor::keep_freed_memory();
         }
         PythonRunner {
             arena,
