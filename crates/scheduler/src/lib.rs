@@ -25,6 +25,8 @@
 //!   (guarded by `a_crowded_worker_uses_up_values_first`).
 //! - Roots are withheld: a worker never has more than a few milliseconds of work in hand
 //!   (guarded by `roots_are_withheld`).
+//! - Tasks of a map go to a worker in runs, also those that read values which it holds
+//!   (guarded by `a_map_over_a_map_is_sent_in_runs`).
 //! - A worker that is silent for too long is lost, and never because this scheduler was held up
 //!   (guarded by `a_value_of_a_frozen_worker_is_made_elsewhere_within_twenty_seconds`,
 //!   `a_scheduler_that_was_held_up_loses_nobody`).
@@ -32,7 +34,6 @@
 //!   up for it (guarded by `a_task_that_ends_executors_is_found_alone`).
 //! - A value is made again only if no copy is left (guarded by
 //!   `a_copy_takes_the_place_of_a_lost_value`).
-//!
 //! - Tasks go only to workers that run their kind (guarded by
 //!   `tasks_go_only_to_workers_that_run_their_kind`).
 //! - An exchange of M writers and N readers is M + N edges, and each worker is told once where
