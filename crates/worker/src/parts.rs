@@ -73,12 +73,19 @@ impl PartsAhead {
 }
 
 /// Who waits for the answer to a request for parts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PartsFor {
-    /// A call that waits, and whom the parts were asked of; nobody if they are on disk here.
-    Call { number: u64, from: Option<WorkerId> },
+    /// A call that waits, and what was asked of whom; nothing if the parts are on disk here.
+    Call { number: u64, asked: Option<Asked> },
     /// A reader's request.
     Reader { number: u64 },
+}
+
+/// What a worker was asked for: where writers are may be told anew before it answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    of: WorkerId,
+    reads: Vec<(Run, PartRange)>,
 }
 
 /// A part, or the value that it is to be cut from by whoever performs the reply.
@@ -177,12 +184,13 @@ impl Worker {
         let mut n_requests = 0;
         if !absent.on_disk.is_empty() {
             n_requests += 1;
-            let request = self.parts_request(PartsFor::Call { number, from: None });
+            let request = self.parts_request(PartsFor::Call { number, asked: None });
             self.to_read.push((request, absent.on_disk));
         }
         for (worker, reads) in absent.elsewhere {
             n_requests += 1;
-            let request = self.parts_request(PartsFor::Call { number, from: Some(worker) });
+            let asked = Some(Asked { of: worker, reads: reads.clone() });
+            let request = self.parts_request(PartsFor::Call { number, asked });
             let turn = (!has_some, number);
             self.parts_ahead.to_ask.entry(turn).or_default().push((worker, (request, reads)));
         }
@@ -279,16 +287,17 @@ impl Worker {
     /// Parts came that were asked for.
     pub(crate) fn on_pieces(&mut self, request: u64, got: Vec<GotPiece>, out: &mut Vec<Action>) {
         match self.parts_requests.remove(&request) {
-            Some(PartsFor::Call { number, from }) => self.on_pieces_for(number, from, got),
+            Some(PartsFor::Call { number, asked }) => self.on_pieces_for(number, asked, got),
             Some(PartsFor::Reader { number }) => self.on_pieces_read(number, got, out),
             None => sometimes("parts came that nobody wanted any more"),
         }
     }
 
-    fn on_pieces_for(&mut self, number: u64, from: Option<WorkerId>, got: Vec<GotPiece>) {
+    fn on_pieces_for(&mut self, number: u64, asked: Option<Asked>, got: Vec<GotPiece>) {
+        let is_own_disk = asked.is_none();
         let Some(waiting) = self.waiting.get_mut(&number) else {
             sometimes("parts came that nobody wanted any more");
-            return self.let_go_of_lost(from, &got);
+            return self.let_go_of_lost(is_own_disk, &got);
         };
         waiting.n_requests = waiting.n_requests.saturating_sub(1);
         let calls = waiting.calls.clone();
@@ -307,12 +316,17 @@ impl Worker {
                 Err(failure) => failed = Some(failure.clone()),
             }
         }
-        self.let_go_of_lost(from, &got);
-        if let Some(from) = from {
-            // What it did not send, it does not have.
-            let mut absent = self.absent_parts(&calls);
-            let reads = absent.elsewhere.remove(&from).unwrap_or_default();
-            gone.extend(reads.iter().flat_map(|(run, _)| run.tasks()));
+        self.let_go_of_lost(is_own_disk, &got);
+        let mut gone = self.with_holders(&calls, gone);
+        if let Some(Asked { of, reads }) = asked {
+            // What it was asked for and did not send, it does not have.
+            let brought = self.pieces.get(&reader);
+            let is_here = |key: PieceKey| brought.is_some_and(|pieces| pieces.contains_key(&key));
+            gone.iter_mut().for_each(|(_, holder)| *holder = of);
+            for (run, parts) in reads {
+                let absent = run.tasks().filter(|task| !is_here((*task, parts)));
+                gone.extend(absent.map(|task| (task, of)));
+            }
         }
         if let Some(failure) = failed {
             self.waits_no_more(number);
@@ -343,8 +357,8 @@ impl Worker {
     }
 
     /// Values on this worker's own disk that could not be read are lost.
-    fn let_go_of_lost(&mut self, from: Option<WorkerId>, got: &[GotPiece]) {
-        if from.is_some() {
+    fn let_go_of_lost(&mut self, is_own_disk: bool, got: &[GotPiece]) {
+        if !is_own_disk {
             return;
         }
         for lost in got.iter().filter(|got| got.piece == Ok(None)) {
@@ -355,19 +369,26 @@ impl Worker {
         }
     }
 
-    fn give_up_parts(&mut self, calls: &Calls, mut gone: Vec<TaskId>) {
-        gone.sort_unstable();
-        gone.dedup();
-        let sources = calls.exchanges().into_iter().filter_map(|(e, _)| self.exchanges.get(&e));
-        let sources: Vec<Source> = sources.flat_map(|writers| writers.iter().copied()).collect();
+    /// Writers of what a call reads, and where they are believed to be.
+    fn with_holders(&self, calls: &Calls, writers: Vec<TaskId>) -> Vec<(TaskId, WorkerId)> {
+        let exchanges = calls.exchanges();
+        let named = exchanges.iter().filter_map(|(exchange, _)| self.exchanges.get(exchange));
+        let sources: Vec<Source> = named.flat_map(|writers| writers.iter().copied()).collect();
         let holder = |task: TaskId| {
             let found = sources.iter().find(|source| source.run.contains(task));
             found.map_or(WorkerId(u32::MAX), |source| source.worker)
         };
-        let inputs = gone.into_iter().map(|task| (task, holder(task))).collect();
+        writers.into_iter().map(|task| (task, holder(task))).collect()
+    }
+
+    /// Tells the scheduler which writers' values were not where it had said.
+    fn give_up_parts(&mut self, calls: &Calls, mut gone: Vec<(TaskId, WorkerId)>) {
+        gone.sort_unstable();
+        gone.dedup();
         let task = TaskId::new(calls.run.layer, calls.run.start);
         if !mutant("missing-part-not-told") {
-            self.progress.push(Progress::Missing { task, attempt: calls.attempt, inputs });
+            let (attempt, inputs) = (calls.attempt, gone.into_iter().collect());
+            self.progress.push(Progress::Missing { task, attempt, inputs });
         }
     }
 
@@ -376,25 +397,21 @@ impl Worker {
         for requests in self.parts_ahead.to_ask.values_mut() {
             requests.retain(|(worker, _)| !gone.contains(worker));
         }
-        let is_lost = |whose: &PartsFor| match whose {
-            PartsFor::Call { from: Some(from), .. } => gone.contains(from),
-            _ => false,
-        };
-        let mut requests: Vec<(u64, PartsFor)> = (self.parts_requests.iter())
-            .filter(|(_, whose)| is_lost(whose))
-            .map(|(request, whose)| (*request, *whose))
-            .collect();
-        requests.sort_unstable_by_key(|(request, _)| *request);
-        for (request, whose) in requests {
+        let lost = self.parts_requests.iter().filter_map(|(request, whose)| match whose {
+            PartsFor::Call { number, asked: Some(asked) } if gone.contains(&asked.of) => {
+                Some((*request, *number, asked.clone()))
+            }
+            _ => None,
+        });
+        let mut lost: Vec<(u64, u64, Asked)> = lost.collect();
+        lost.sort_unstable_by_key(|(request, ..)| *request);
+        for (request, number, Asked { of, reads }) in lost {
             self.parts_requests.remove(&request);
-            let PartsFor::Call { number, from: Some(from) } = whose else { continue };
             let Some(waiting) = self.waiting.get(&number) else { continue };
             sometimes("a worker was lost that was asked for parts");
             let calls = waiting.calls.clone();
-            let exchanges = calls.exchanges().into_iter();
-            let writers = exchanges.filter_map(|(exchange, _)| self.exchanges.get(&exchange));
-            let lost = writers.flat_map(|w| w.iter()).filter(|source| source.worker == from);
-            let lost: Vec<TaskId> = lost.flat_map(|source| source.run.tasks()).collect();
+            let tasks = reads.iter().flat_map(|(run, _)| run.tasks());
+            let lost = tasks.map(|task| (task, of)).collect();
             self.waits_no_more(number);
             self.give_up_parts(&calls, lost);
         }
@@ -454,7 +471,7 @@ impl Worker {
     }
 
     fn on_pieces_read(&mut self, number: u64, got: Vec<GotPiece>, out: &mut Vec<Action>) {
-        self.let_go_of_lost(None, &got);
+        self.let_go_of_lost(true, &got);
         let Some(request) = self.requests.get_mut(&number) else { return };
         request.parts.extend(got.into_iter().map(|got| PartReply {
             task: got.task,
