@@ -53,9 +53,7 @@ fn check(session: &Session, found: &[TaskId]) {
 
 /// Ends all workers and counts how often writers ran, with what was said before.
 fn n_written(mut cluster: Processes, mut said: Vec<String>) -> usize {
-    while !cluster.workers.is_empty() {
-        said.extend(cluster.kill(0));
-    }
+    said.extend(cluster.kill_all());
     said.iter().filter(|line| line.starts_with("wrote ")).count()
 }
 

@@ -103,12 +103,19 @@ impl Processes {
         child.wait().expect("a process of ours");
         said.lines().map_while(Result::ok).collect()
     }
+
+    /// Ends all of them. None is left meanwhile to make the values of the others again.
+    pub fn kill_all(&mut self) -> Vec<String> {
+        for (child, _) in &mut self.workers {
+            child.kill().expect("a process of ours");
+        }
+        let n_workers = self.workers.len();
+        (0..n_workers).flat_map(|_| self.kill(0)).collect()
+    }
 }
 
 impl Drop for Processes {
     fn drop(&mut self) {
-        while !self.workers.is_empty() {
-            self.kill(0);
-        }
+        self.kill_all();
     }
 }
